@@ -1,0 +1,1 @@
+//! The kernel, as the rest of the house sees it.
