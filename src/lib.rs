@@ -9,4 +9,5 @@
 pub mod api;
 pub mod driver;
 pub mod model;
+pub mod state;
 pub mod sys;

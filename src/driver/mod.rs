@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use error::DriverError;
 
 use crate::model::{
-    Bytes, Name, OnRemove, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume, VolumeId,
+    Bytes, Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume, VolumeId,
 };
 
 /// The result of a driver's work.
@@ -73,6 +73,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Puts the volume back into a snapshot's state. The volume is not in use.
     fn revert(&self, revert: &Revert) -> Result<Volume>;
+
+    /// Changes what the volume's owner wants done with it; one atomic change of the record.
+    fn set_policy(&self, volume: &Volume, policy: Policy) -> Result<Volume>;
 
     /// What the volume holds. May take long: it is never called while somebody waits for Docker.
     fn usage(&self, volume: &Volume) -> Result<Usage>;
@@ -150,6 +153,7 @@ pub struct Listing {
 /// An intended change, as recorded before it is begun.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "one exists at a time; boxing would cost every reader a hop")]
 pub enum Operation {
     /// [`Driver::create`].
     Create(Create),
