@@ -153,7 +153,10 @@ pub struct Listing {
 /// An intended change, as recorded before it is begun.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "one exists at a time; boxing would cost every reader a hop")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one exists at a time; boxing would cost every reader a hop"
+)]
 pub enum Operation {
     /// [`Driver::create`].
     Create(Create),
