@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::model::{InvalidValue, OnRemove, Span, nearest};
+use crate::model::{InvalidValue, OnRemove, Settings, Span, nearest};
 
 /// Every setting, what it means, and whether SIGHUP changes it in a running daemon.
 pub const SETTINGS: &[Setting] = &[
@@ -137,39 +137,9 @@ pub struct Config {
     /// Where the log goes instead of standard output.
     pub log: Option<PathBuf>,
     /// What a SIGHUP can change.
-    pub live: Live,
+    pub live: Settings,
     /// The only state directory to start on.
     pub state_id: Option<Uuid>,
-}
-
-/// The part of the configuration that a SIGHUP can change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Live {
-    /// For volumes that do not say.
-    pub on_remove: OnRemove,
-    /// For volumes that do not say.
-    pub trash_ttl: Span,
-    /// Docker's remove keeps the data.
-    pub ignore_docker_delete: bool,
-    /// A mount of an unknown name creates the volume.
-    pub create_on_docker_mount: bool,
-    /// Bound on external commands.
-    pub cmd_timeout: Span,
-    /// The log's threshold.
-    pub log_level: log::LevelFilter,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self {
-            on_remove: OnRemove::Trash,
-            trash_ttl: Span::days(7),
-            ignore_docker_delete: false,
-            create_on_docker_mount: false,
-            cmd_timeout: Span::seconds(60),
-            log_level: log::LevelFilter::Info,
-        }
-    }
 }
 
 /// A configuration that cannot be used.
@@ -253,12 +223,6 @@ pub fn resolve(command_line: &Layer, environment: &Layer) -> Result<Config, Conf
             },
         },
     ];
-    for placed in &layers {
-        for name in placed.layer.keys() {
-            // Both upper layers are made from the table, so an unknown name here is a mistake of ours.
-            debug_assert!(SETTINGS.iter().any(|s| s.name == name), "{name} is no setting");
-        }
-    }
     let mut config = defaults(root.unwrap_or_else(default_root));
     apply(&mut config, &file.1, |_| file.0.display().to_string())?;
     for placed in layers.iter().rev() {
@@ -312,7 +276,7 @@ fn defaults(root: PathBuf) -> Config {
         group: None,
         mount_root: PathBuf::new(),
         log: None,
-        live: Live::default(),
+        live: Settings::default(),
         state_id: None,
     }
 }
