@@ -4,9 +4,11 @@
 //! may block for as long as a disk does: asynchronous callers run them on blocking threads. It decides nothing about
 //! volumes; it does what it is told, safely against a power cut and against a container that changes a tree meanwhile.
 
+pub mod boot;
 pub mod durable;
 pub mod error;
 pub mod fault;
+pub mod lock;
 
 mod handle;
 
