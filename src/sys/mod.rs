@@ -9,7 +9,11 @@ pub mod durable;
 pub mod error;
 pub mod fault;
 pub mod lock;
+pub mod mount;
+pub mod mountinfo;
 
 mod handle;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::SysError;
