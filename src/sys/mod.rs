@@ -5,14 +5,18 @@
 //! volumes; it does what it is told, safely against a power cut and against a container that changes a tree meanwhile.
 
 pub mod boot;
+pub mod btrfs;
 pub mod durable;
 pub mod error;
 pub mod fault;
+pub mod filesystem;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;
+pub mod reflink;
 
 mod handle;
+mod ioctl;
 #[cfg(test)]
 pub(crate) mod testing;
 
