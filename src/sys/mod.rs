@@ -14,6 +14,7 @@ pub mod lock;
 pub mod mount;
 pub mod mountinfo;
 pub mod reflink;
+pub mod socket;
 
 mod handle;
 mod ioctl;
