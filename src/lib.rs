@@ -10,5 +10,6 @@ pub mod api;
 pub mod config;
 pub mod driver;
 pub mod model;
+pub mod service;
 pub mod state;
 pub mod sys;

@@ -26,7 +26,13 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn new(volume: Volume) -> Self {
-        Self { volume: Arc::new(volume), mounted: None, holds: BTreeMap::new(), usage: None, trouble: None }
+        Self {
+            volume: Arc::new(volume),
+            mounted: None,
+            holds: BTreeMap::new(),
+            usage: None,
+            trouble: None,
+        }
     }
 }
 
@@ -133,7 +139,10 @@ impl Catalog {
         }
         let found: Vec<&Entry> = self.entries().filter(|e| e.volume.id.starts_with(text)).collect();
         match found.as_slice() {
-            [] => Err(ServiceError::NotFound { what: "volume", name: shown(text) }),
+            [] => Err(ServiceError::NotFound {
+                what: "volume",
+                name: shown(text),
+            }),
             [one] => Ok(one),
             several => Err(ServiceError::Ambiguous {
                 what: "volume",
@@ -155,13 +164,21 @@ impl Catalog {
             None => self.entries().collect(),
         };
         let text = reference.snapshot.as_str();
-        let all = || volumes.iter().flat_map(|e| e.volume.snapshots.iter().map(|s| (e.volume.clone(), s.clone())));
-        let mut found: Vec<(Arc<Volume>, Snapshot)> = all().filter(|(_, s)| s.name.as_str() == text).collect();
+        let all = || {
+            volumes
+                .iter()
+                .flat_map(|e| e.volume.snapshots.iter().map(|s| (e.volume.clone(), s.clone())))
+        };
+        let mut found: Vec<(Arc<Volume>, Snapshot)> =
+            all().filter(|(_, s)| s.name.as_str() == text).collect();
         if found.is_empty() {
             found = all().filter(|(_, s)| s.id.starts_with(text)).collect();
         }
         match found.len() {
-            0 => Err(ServiceError::NotFound { what: "snapshot", name: shown(&reference.to_string()) }),
+            0 => Err(ServiceError::NotFound {
+                what: "snapshot",
+                name: shown(&reference.to_string()),
+            }),
             1 => Ok(found.swap_remove(0)),
             _ => Err(ServiceError::Ambiguous {
                 what: "snapshot",
@@ -180,8 +197,16 @@ impl Catalog {
 
 /// A reference as it may stand in a message: not longer than a line.
 fn shown(text: &str) -> String {
-    let clean: String = text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if clean.is_empty() { "\"\"".to_owned() } else { clean }
+    let clean: String = text
+        .chars()
+        .take(80)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    if clean.is_empty() {
+        "\"\"".to_owned()
+    } else {
+        clean
+    }
 }
 
 fn listed(candidates: impl Iterator<Item = String>) -> String {
@@ -220,9 +245,15 @@ mod tests {
         for text in ["a", A, "0a1b2c", "0A1B2C3D-0000"] {
             assert_eq!(catalog.find(text).expect(text).volume.name.as_str(), "a");
         }
-        assert!(matches!(catalog.find("0a1b"), Err(ServiceError::Ambiguous { .. })));
+        assert!(matches!(
+            catalog.find("0a1b"),
+            Err(ServiceError::Ambiguous { .. })
+        ));
         for text in ["", "c", "../a", "ff"] {
-            assert!(matches!(catalog.find(text), Err(ServiceError::NotFound { .. })), "{text}");
+            assert!(
+                matches!(catalog.find(text), Err(ServiceError::NotFound { .. })),
+                "{text}"
+            );
         }
     }
 
@@ -256,7 +287,10 @@ mod tests {
         let d = volume("d", "11111111-0000-4000-8000-000000000004");
         let (came, gone) = catalog.agree("vfs", vec![d], &[("a".to_owned(), "cut short".to_owned())]);
         assert_eq!((came.len(), gone.len()), (1, 1));
-        assert_eq!(catalog.find("a").expect("still there").trouble.as_deref(), Some("cut short"));
+        assert_eq!(
+            catalog.find("a").expect("still there").trouble.as_deref(),
+            Some("cut short")
+        );
         assert!(catalog.find("b").is_err());
     }
 }

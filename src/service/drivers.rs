@@ -21,14 +21,25 @@ pub struct DriverSlot {
 }
 
 enum Now {
-    Absent { why: String },
-    Present { driver: Arc<dyn Driver>, generation: Option<u64> },
+    Absent {
+        why: String,
+    },
+    Present {
+        driver: Arc<dyn Driver>,
+        generation: Option<u64>,
+    },
 }
 
 impl DriverSlot {
     /// A driver that is opened when the service starts.
     pub fn new(name: &'static str, open: Open) -> Self {
-        Self { name, open, now: Mutex::new(Now::Absent { why: "it is not open yet".to_owned() }) }
+        Self {
+            name,
+            open,
+            now: Mutex::new(Now::Absent {
+                why: "it is not open yet".to_owned(),
+            }),
+        }
     }
 
     /// The driver's name.
@@ -50,7 +61,10 @@ impl DriverSlot {
     }
 
     pub(super) fn present(&self, driver: Arc<dyn Driver>) {
-        *self.locked() = Now::Present { driver, generation: None };
+        *self.locked() = Now::Present {
+            driver,
+            generation: None,
+        };
     }
 
     pub(super) fn absent(&self, why: String) {

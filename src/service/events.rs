@@ -34,7 +34,10 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { kept: Mutex::default(), sender: broadcast::channel(KEPT).0 }
+        Self {
+            kept: Mutex::default(),
+            sender: broadcast::channel(KEPT).0,
+        }
     }
 }
 
@@ -42,14 +45,29 @@ impl Events {
     /// Tells everybody, and the log.
     pub fn emit(&self, action: &'static str, object: impl ToString, attributes: &[(&str, String)]) {
         let object = object.to_string();
-        let attributes: BTreeMap<String, String> =
-            attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let detail: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
-        let level = if action == "warning" { log::Level::Warn } else { log::Level::Info };
+        let attributes: BTreeMap<String, String> = attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect();
+        let detail: Vec<String> = attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect();
+        let level = if action == "warning" {
+            log::Level::Warn
+        } else {
+            log::Level::Info
+        };
         log::log!(level, "{action} {object} {}", detail.join(" "));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = kept.back().map_or(1, |last| last.sequence + 1);
-        let event = Event { sequence, time: Time::now(), action, object, attributes };
+        let event = Event {
+            sequence,
+            time: Time::now(),
+            action,
+            object,
+            attributes,
+        };
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -62,7 +80,13 @@ impl Events {
     pub fn since(&self, since: u64) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let receiver = self.sender.subscribe();
-        (kept.iter().filter(|event| event.sequence > since).cloned().collect(), receiver)
+        (
+            kept.iter()
+                .filter(|event| event.sequence > since)
+                .cloned()
+                .collect(),
+            receiver,
+        )
     }
 }
 

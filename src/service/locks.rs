@@ -33,7 +33,11 @@ impl Locks {
         let mut keys: Vec<String> = names.into_iter().map(str::to_owned).collect();
         keys.sort();
         keys.dedup();
-        let mut held = Held { map: self.map.clone(), keys: Vec::new(), guards: Vec::new() };
+        let mut held = Held {
+            map: self.map.clone(),
+            keys: Vec::new(),
+            guards: Vec::new(),
+        };
         for key in keys {
             let lock = {
                 let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,8 +78,15 @@ mod tests {
         let same = tokio::time::timeout(Duration::from_millis(50), locks.lock("a")).await;
         assert!(same.is_err(), "a must wait for a");
         drop((held, other));
-        assert!(tokio::time::timeout(Duration::from_secs(5), locks.lock("a")).await.is_ok());
-        assert!(locks.map.lock().expect("not poisoned").is_empty(), "free locks are forgotten");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(5), locks.lock("a"))
+                .await
+                .is_ok()
+        );
+        assert!(
+            locks.map.lock().expect("not poisoned").is_empty(),
+            "free locks are forgotten"
+        );
     }
 
     #[tokio::test]
@@ -91,7 +102,8 @@ mod tests {
             })
         };
         let (first, second) = (both(["a", "b"]), both(["b", "a"]));
-        let ended = tokio::time::timeout(Duration::from_secs(20), async { (first.await, second.await) }).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), async { (first.await, second.await) }).await;
         assert!(ended.is_ok(), "deadlock");
     }
 }

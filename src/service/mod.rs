@@ -90,7 +90,14 @@ pub enum By {
 impl Service {
     /// A service that answers nothing about volumes yet: [`Service::start`] does the slow part.
     pub fn new(parts: Parts) -> Self {
-        let Parts { state, drivers, mount_root, boot, process, settings } = parts;
+        let Parts {
+            state,
+            drivers,
+            mount_root,
+            boot,
+            process,
+            settings,
+        } = parts;
         let inner = Inner {
             state,
             drivers,
@@ -162,6 +169,14 @@ impl Service {
         tokio::time::timeout(patience, self.0.busy.closed()).await.is_ok()
     }
 
+    /// Waits until the daemon begins to stop.
+    pub async fn stopping(&self) {
+        let stopped = self.0.stopped.notified();
+        if !self.0.stopping.load(Ordering::SeqCst) {
+            stopped.await;
+        }
+    }
+
     /// Runs a change to its end even if the caller goes away, and keeps the daemon from stopping meanwhile.
     async fn change<T: Send + 'static>(
         &self,
@@ -187,7 +202,9 @@ impl Service {
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or(Err(ServiceError::Panicked))
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or(Err(ServiceError::Panicked))
     }
 
     fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {

@@ -25,7 +25,11 @@ impl Service {
         let (this, name, id) = (self.clone(), name.clone(), id.to_owned());
         self.change(async move {
             if this.settings().create_on_docker_mount && this.get(&name).await.is_err() {
-                let request = CreateRequest { name: Some(name.clone()), options: Default::default(), by: By::Docker };
+                let request = CreateRequest {
+                    name: Some(name.clone()),
+                    options: Default::default(),
+                    by: By::Docker,
+                };
                 Box::pin(this.create(request)).await?;
             }
             let _held = this.0.locks.lock(name.as_str()).await;
@@ -47,7 +51,12 @@ impl Service {
                 None => this.0.mount_root.join(&name),
             };
             let id = format!("{OWN}{}", target.display());
-            if this.known(&name)?.holds.get(&id).is_none_or(|hold| !this.is_confirmed(hold)) {
+            if this
+                .known(&name)?
+                .holds
+                .get(&id)
+                .is_none_or(|hold| !this.is_confirmed(hold))
+            {
                 this.hold(&name, &id, &target).await?;
             }
             Ok(target)
@@ -60,7 +69,9 @@ impl Service {
         let (this, name, id) = (self.clone(), name.clone(), id.to_owned());
         self.change(async move {
             let _held = this.0.locks.lock(name.as_str()).await;
-            let Some(entry) = this.look_up(&name).await? else { return Ok(()) };
+            let Some(entry) = this.look_up(&name).await? else {
+                return Ok(());
+            };
             let Some(hold) = entry.holds.get(&id) else {
                 log::debug!("volume {name}: unmount of the unknown mount id {id:?}");
                 return Ok(());
@@ -87,23 +98,38 @@ impl Service {
             let name = this.resolve(&volume).await?;
             let _held = this.0.locks.lock(name.as_str()).await;
             let entry = this.known(&name)?;
-            let (own, docker): (Vec<&Hold>, Vec<&Hold>) =
-                entry.holds.values().partition(|hold| hold.mount_id.starts_with(OWN));
+            let (own, docker): (Vec<&Hold>, Vec<&Hold>) = entry
+                .holds
+                .values()
+                .partition(|hold| hold.mount_id.starts_with(OWN));
             if own.is_empty() && !docker.is_empty() && !force {
-                return Err(ServiceError::InUse { volume: name.clone(), by: listed(&docker), recorded: true });
+                return Err(ServiceError::InUse {
+                    volume: name.clone(),
+                    by: listed(&docker),
+                    recorded: true,
+                });
             }
-            let mut targets: Vec<PathBuf> =
-                own.iter().map(|hold| PathBuf::from(&hold.mount_id[OWN.len()..])).collect();
+            let mut targets: Vec<PathBuf> = own
+                .iter()
+                .map(|hold| PathBuf::from(&hold.mount_id[OWN.len()..]))
+                .collect();
             targets.push(this.0.mount_root.join(&name));
             targets.dedup();
             let left: Vec<&Hold> = if force { Vec::new() } else { docker };
             let keeps_main = !left.is_empty();
             // Busy must leave everything as it was, so here the mounts go first. A crash in between leaves holds
             // of no mount, and the next start mounts them again: as if this had never been asked.
-            for target in targets.iter().filter(|t| !keeps_main || **t != this.0.mount_root.join(&name)) {
+            for target in targets
+                .iter()
+                .filter(|t| !keeps_main || **t != this.0.mount_root.join(&name))
+            {
                 this.take_away(&name, target).await?;
             }
-            for hold in entry.holds.values().filter(|h| force || h.mount_id.starts_with(OWN)) {
+            for hold in entry
+                .holds
+                .values()
+                .filter(|h| force || h.mount_id.starts_with(OWN))
+            {
                 this.forget(&name, hold).await?;
             }
             Ok(match left.len() {
@@ -121,8 +147,18 @@ impl Service {
     /// against a person, who can be told, not against the engine, which removes nothing that its containers use.
     pub(super) async fn free(&self, entry: &Entry, driver: &Arc<dyn Driver>, by: By) -> Result<()> {
         let name = entry.volume.name.clone();
-        let in_use = |by, recorded| Err(ServiceError::InUse { volume: name.clone(), by, recorded });
-        let own: Vec<&Hold> = entry.holds.values().filter(|h| h.mount_id.starts_with(OWN)).collect();
+        let in_use = |by, recorded| {
+            Err(ServiceError::InUse {
+                volume: name.clone(),
+                by,
+                recorded,
+            })
+        };
+        let own: Vec<&Hold> = entry
+            .holds
+            .values()
+            .filter(|h| h.mount_id.starts_with(OWN))
+            .collect();
         if !own.is_empty() {
             return in_use(listed(&own), true);
         }
@@ -141,7 +177,10 @@ impl Service {
         }
         self.take_away(&name, &target).await?;
         for hold in entry.holds.values() {
-            log::warn!("volume {name}: the mount id {} was never given back", hold.mount_id);
+            log::warn!(
+                "volume {name}: the mount id {} was never given back",
+                hold.mount_id
+            );
             self.forget(&name, hold).await?;
         }
         Ok(())
@@ -149,11 +188,21 @@ impl Service {
 
     /// Mounts at `target` if need be and counts `id`.
     async fn hold(&self, name: &Name, id: &str, target: &Path) -> Result<()> {
-        let entry = self.look_up(name).await?.ok_or_else(|| super::volumes::not_found(name.as_str()))?;
+        let entry = self
+            .look_up(name)
+            .await?
+            .ok_or_else(|| super::volumes::not_found(name.as_str()))?;
         let driver = self.driver_of(&entry.volume)?;
         let hold = match entry.holds.get(id) {
-            Some(hold) if self.is_confirmed(hold) => Hold { count: hold.count.saturating_add(1), ..hold.clone() },
-            Some(hold) => Hold { count: 1, process: self.0.process.clone(), ..hold.clone() },
+            Some(hold) if self.is_confirmed(hold) => Hold {
+                count: hold.count.saturating_add(1),
+                ..hold.clone()
+            },
+            Some(hold) => Hold {
+                count: 1,
+                process: self.0.process.clone(),
+                ..hold.clone()
+            },
             None => Hold {
                 volume: entry.volume.id,
                 mount_id: id.to_owned(),
@@ -179,7 +228,11 @@ impl Service {
             Ok(())
         })
         .await?;
-        self.events().emit("volume.mount", name, &[("id", id.to_owned()), ("at", target.display().to_string())]);
+        self.events().emit(
+            "volume.mount",
+            name,
+            &[("id", id.to_owned()), ("at", target.display().to_string())],
+        );
         self.catalog_mut().update(name, |entry| {
             entry.mounted = Some(target.to_owned());
             entry.holds.insert(hold.mount_id.clone(), hold);
@@ -192,10 +245,16 @@ impl Service {
         if hold.count <= 1 {
             return self.forget(name, &hold).await;
         }
-        let less = Hold { count: hold.count - 1, ..hold };
+        let less = Hold {
+            count: hold.count - 1,
+            ..hold
+        };
         let recorded = less.clone();
-        self.blocking(move |inner| Ok(inner.state.put_hold(&inner.boot, &recorded)?)).await?;
-        self.catalog_mut().update(name, |entry| drop(entry.holds.insert(less.mount_id.clone(), less)));
+        self.blocking(move |inner| Ok(inner.state.put_hold(&inner.boot, &recorded)?))
+            .await?;
+        self.catalog_mut().update(name, |entry| {
+            drop(entry.holds.insert(less.mount_id.clone(), less))
+        });
         Ok(())
     }
 
@@ -208,13 +267,35 @@ impl Service {
             Ok(())
         })
         .await?;
-        self.events().emit("volume.unmount", name, &[("id", hold.mount_id.clone())]);
-        self.catalog_mut().update(name, |entry| drop(entry.holds.remove(&hold.mount_id)));
+        self.events()
+            .emit("volume.unmount", name, &[("id", hold.mount_id.clone())]);
+        self.catalog_mut()
+            .update(name, |entry| drop(entry.holds.remove(&hold.mount_id)));
         Ok(())
     }
 
     async fn unmount_if_free(&self, name: &Name, target: &Path) -> Result<()> {
-        if self.known(name)?.holds.is_empty() { self.take_away(name, target).await } else { Ok(()) }
+        let needed = self
+            .places(&self.known(name)?)
+            .iter()
+            .any(|place| place == target);
+        if needed {
+            Ok(())
+        } else {
+            self.take_away(name, target).await
+        }
+    }
+
+    /// Where the volume's holds want it mounted; Docker's place first.
+    pub(super) fn places(&self, entry: &Entry) -> Vec<PathBuf> {
+        let place = |hold: &Hold| match hold.mount_id.strip_prefix(OWN) {
+            Some(at) => PathBuf::from(at),
+            None => self.0.mount_root.join(&entry.volume.name),
+        };
+        let mut places: Vec<PathBuf> = entry.holds.values().map(place).collect();
+        places.sort_by_key(|place| (!place.starts_with(&self.0.mount_root), place.clone()));
+        places.dedup();
+        places
     }
 
     /// Unmounts one place. The directory goes too if it is the daemon's own.
@@ -246,15 +327,26 @@ impl Service {
 fn acceptable(path: PathBuf) -> Result<PathBuf> {
     let refuse = |expected: &str| {
         let value = path.display().to_string();
-        Err(InvalidValue::Value { option: "mountpoint".to_owned(), value, expected: expected.to_owned() }.into())
+        Err(InvalidValue::Value {
+            option: "mountpoint".to_owned(),
+            value,
+            expected: expected.to_owned(),
+        }
+        .into())
     };
-    if !path.is_absolute() || path.components().any(|c| matches!(c, std::path::Component::ParentDir)) {
+    if !path.is_absolute()
+        || path
+            .components()
+            .any(|c| matches!(c, std::path::Component::ParentDir))
+    {
         return refuse("an absolute path without '..'");
     }
     match std::fs::symlink_metadata(&path) {
         Ok(found) if found.is_dir() => Ok(path),
         Ok(_) => refuse("a directory"),
-        Err(_) => refuse("an existing directory (as the daemon sees the files: a managed plugin sees only its own)"),
+        Err(_) => {
+            refuse("an existing directory (as the daemon sees the files: a managed plugin sees only its own)")
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Operation, Result, ServiceError};
-use crate::driver::{Driver, DriverError, Outcome};
+use super::{Inner, Operation, Result};
+use crate::driver::{self, Driver, DriverError, Outcome};
 use crate::model::Volume;
 use crate::state::Effect;
 use crate::sys::fault;
@@ -18,8 +18,8 @@ impl Inner {
         &self,
         driver: &Arc<dyn Driver>,
         operation: &Operation,
-        act: impl FnOnce(&dyn Driver) -> Result<T, DriverError>,
-        effect: impl for<'a> FnOnce(&'a T) -> Effect<'a>,
+        act: impl FnOnce(&dyn Driver) -> driver::Result<T>,
+        effect: impl FnOnce(&T) -> Effect,
     ) -> Result<T> {
         let word = operation.word();
         fault::point(&format!("{word}.asked"));
@@ -48,11 +48,16 @@ impl Inner {
                 self.events.emit(
                     "warning",
                     volume,
-                    &[("message", format!("{word} failed ({error}) but could be finished by a second attempt"))],
+                    &[(
+                        "message",
+                        format!("{word} failed ({error}) but could be finished by a second attempt"),
+                    )],
                 );
             }
             Err(second) => {
-                let message = format!("{word} failed ({error}), and so did the clean-up ({second}); the next start tries again");
+                let message = format!(
+                    "{word} failed ({error}), and so did the clean-up ({second}); the next start tries again"
+                );
                 self.events.emit("warning", volume, &[("message", message)]);
             }
         }
@@ -64,9 +69,9 @@ impl Inner {
         fault::point(&format!("{}.recovered", operation.word()));
         let before = operation.subject();
         match driver.volume(operation.volume())? {
-            Some(volume) => self.state.finish(intent, Effect::Put(&volume))?,
+            Some(volume) => self.state.finish(intent, Effect::Put(volume))?,
             None => match before {
-                Some(volume) => self.state.finish(intent, Effect::Forget(volume))?,
+                Some(volume) => self.state.finish(intent, Effect::Forget(volume.clone()))?,
                 None => self.state.finish(intent, Effect::None)?,
             },
         }
@@ -85,11 +90,5 @@ impl Operation {
             Self::Revert(r) => Some(&r.volume),
             Self::Undelete(_) | Self::Purge(_) => None,
         }
-    }
-}
-
-impl From<tokio::task::JoinError> for ServiceError {
-    fn from(_: tokio::task::JoinError) -> Self {
-        Self::Panicked
     }
 }

@@ -28,7 +28,11 @@ impl Service {
             let driver = this.driver_of(&entry.volume)?;
             if entry.volume.snapshot(&name).is_some() {
                 let name = format!("{of}@{name}");
-                return Err(ServiceError::AlreadyExists { what: "snapshot", name, why: String::new() });
+                return Err(ServiceError::AlreadyExists {
+                    what: "snapshot",
+                    name,
+                    why: String::new(),
+                });
             }
             let take = TakeSnapshot {
                 volume: (*entry.volume).clone(),
@@ -39,7 +43,12 @@ impl Service {
             let changed = this
                 .blocking(move |inner| {
                     let operation = Operation::Snapshot(take.clone());
-                    inner.perform(&driver, &operation, |d| d.snapshot(&take), |volume| Effect::Put(volume))
+                    inner.perform(
+                        &driver,
+                        &operation,
+                        |d| d.snapshot(&take),
+                        |volume| Effect::Put(volume.clone()),
+                    )
                 })
                 .await?;
             let found = this.changed(changed, &name)?;
@@ -61,15 +70,24 @@ impl Service {
             let _held = this.0.locks.lock(of.as_str()).await;
             let found = this.find_snapshot(&reference).await?;
             let driver = this.driver_of(&found.volume)?;
-            let remove = RemoveSnapshot { volume: (*found.volume).clone(), snapshot: found.snapshot.clone() };
+            let remove = RemoveSnapshot {
+                volume: (*found.volume).clone(),
+                snapshot: found.snapshot.clone(),
+            };
             let changed = this
                 .blocking(move |inner| {
                     let operation = Operation::RemoveSnapshot(remove.clone());
-                    inner.perform(&driver, &operation, |d| d.remove_snapshot(&remove), |volume| Effect::Put(volume))
+                    inner.perform(
+                        &driver,
+                        &operation,
+                        |d| d.remove_snapshot(&remove),
+                        |volume| Effect::Put(volume.clone()),
+                    )
                 })
                 .await?;
             this.catalog_mut().put(changed);
-            this.events().emit("snapshot.remove", format!("{of}@{}", found.snapshot.name), &[]);
+            this.events()
+                .emit("snapshot.remove", format!("{of}@{}", found.snapshot.name), &[]);
             Ok(found)
         })
         .await
@@ -92,12 +110,18 @@ impl Service {
             let changed = this
                 .blocking(move |inner| {
                     let operation = Operation::Revert(revert.clone());
-                    inner.perform(&driver, &operation, |d| d.revert(&revert), |volume| Effect::Put(volume))
+                    inner.perform(
+                        &driver,
+                        &operation,
+                        |d| d.revert(&revert),
+                        |volume| Effect::Put(volume.clone()),
+                    )
                 })
                 .await?;
             this.catalog_mut().put(changed);
             this.0.usage.ask(&of);
-            this.events().emit("volume.revert", &of, &[("to", found.snapshot.name.to_string())]);
+            this.events()
+                .emit("volume.revert", &of, &[("to", found.snapshot.name.to_string())]);
             this.known(&of)
         })
         .await
@@ -111,12 +135,18 @@ impl Service {
     }
 
     fn changed(&self, volume: Volume, snapshot: &Name) -> Result<Found> {
-        let found = volume.snapshot(snapshot).cloned().ok_or_else(|| ServiceError::NotFound {
-            what: "snapshot",
-            name: format!("{}@{snapshot}", volume.name),
-        })?;
+        let found = volume
+            .snapshot(snapshot)
+            .cloned()
+            .ok_or_else(|| ServiceError::NotFound {
+                what: "snapshot",
+                name: format!("{}@{snapshot}", volume.name),
+            })?;
         let name = volume.name.clone();
         self.catalog_mut().put(volume);
-        Ok(Found { volume: self.known(&name)?.volume, snapshot: found })
+        Ok(Found {
+            volume: self.known(&name)?.volume,
+            snapshot: found,
+        })
     }
 }

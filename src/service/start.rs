@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::catalog::Entry;
 use super::{DriverSlot, Result, Service, ServiceError};
-use crate::driver::Outcome;
+use crate::driver::{DriverError, Outcome};
 use crate::model::{Name, VolumeId};
 use crate::state::Hold;
 
@@ -24,14 +24,17 @@ impl Service {
     /// no driver could be opened for a reason that will not pass by itself (a bad option).
     pub async fn start(&self) -> Result<()> {
         let this = self.clone();
-        let (remembered, holds) =
-            self.blocking(move |inner| Ok((inner.state.volumes()?, inner.state.holds(&inner.boot)?))).await?;
+        let (remembered, holds) = self
+            .blocking(move |inner| Ok((inner.state.volumes()?, inner.state.holds(&inner.boot)?)))
+            .await?;
         {
             let mut catalog = self.catalog_mut();
             for volume in remembered {
                 let name = volume.name.clone();
                 catalog.put(volume);
-                catalog.update(&name, |entry| entry.trouble = Some("its driver is not there yet".to_owned()));
+                catalog.update(&name, |entry| {
+                    entry.trouble = Some("its driver is not there yet".to_owned())
+                });
             }
         }
         self.attach(holds);
@@ -43,7 +46,8 @@ impl Service {
         this.reconcile_mounts(None).await;
         let volumes = this.catalog().len();
         this.0.ready.send_replace(true);
-        this.events().emit("daemon.start", "", &[("volumes", volumes.to_string())]);
+        this.events()
+            .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
         for task in [Task::Watch, Task::Trash, Task::Usage] {
             let this = this.clone();
             tokio::spawn(async move {
@@ -69,10 +73,17 @@ impl Service {
 
     /// Opens a driver, has it repair what a crash left, and takes its volumes in.
     async fn bring_up(&self, index: usize) -> Result<()> {
-        let driver = self.blocking(move |inner| inner.drivers[index].open(&inner.state)).await?;
+        let driver = self
+            .blocking(move |inner| inner.drivers[index].open(&inner.state))
+            .await?;
         let opened = driver.clone();
         self.blocking(move |inner| {
-            for intent in inner.state.intents()?.into_iter().filter(|i| i.driver == opened.name()) {
+            for intent in inner
+                .state
+                .intents()?
+                .into_iter()
+                .filter(|i| i.driver == opened.name())
+            {
                 let (word, volume) = (intent.operation.word(), intent.operation.volume());
                 match inner.recover(&*opened, intent.id, &intent.operation) {
                     Ok(outcome) => {
@@ -80,7 +91,11 @@ impl Service {
                             Outcome::Finished => "finished",
                             Outcome::Undone => "undone",
                         };
-                        inner.events.emit("daemon.recover", volume, &[("operation", word.to_owned()), ("outcome", how.to_owned())]);
+                        inner.events.emit(
+                            "daemon.recover",
+                            volume,
+                            &[("operation", word.to_owned()), ("outcome", how.to_owned())],
+                        );
                     }
                     Err(error) => {
                         let message = format!("an interrupted {word} could not be repaired: {error}");
@@ -97,12 +112,19 @@ impl Service {
 
     /// A driver that cannot be opened: its volumes say why. A mistake in the options ends the start.
     fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
-        if let ServiceError::Driver(crate::driver::DriverError::Invalid(_)) | ServiceError::Invalid(_) = error {
+        if let ServiceError::Driver(DriverError::Invalid(_)) | ServiceError::Invalid(_) = error {
             return Err(error);
         }
         let slot = &self.0.drivers[index];
         let why = error.to_string();
-        self.events().emit("warning", "", &[("message", format!("driver {} is not available: {why}", slot.name()))]);
+        self.events().emit(
+            "warning",
+            "",
+            &[(
+                "message",
+                format!("driver {} is not available: {why}", slot.name()),
+            )],
+        );
         let mut catalog = self.catalog_mut();
         let names: Vec<Name> = of_driver(slot, catalog.entries());
         for name in names {
@@ -127,12 +149,25 @@ impl Service {
         for (name, why) in &listing.damaged {
             self.events().emit("warning", name, &[("message", why.clone())]);
         }
-        let (came, gone) = self.catalog_mut().agree(driver.name(), listing.volumes, &listing.damaged);
+        let (came, gone) = self
+            .catalog_mut()
+            .agree(driver.name(), listing.volumes, &listing.damaged);
         if !came.is_empty() || !gone.is_empty() {
-            log::debug!("driver {}: {} volumes came, {} went", driver.name(), came.len(), gone.len());
-            let volumes: Vec<_> = self.catalog().entries().filter(|e| e.volume.driver == driver.name()).map(|e| (*e.volume).clone()).collect();
+            log::debug!(
+                "driver {}: {} volumes came, {} went",
+                driver.name(),
+                came.len(),
+                gone.len()
+            );
+            let volumes: Vec<_> = self
+                .catalog()
+                .entries()
+                .filter(|e| e.volume.driver == driver.name())
+                .map(|e| (*e.volume).clone())
+                .collect();
             let name = driver.name();
-            self.blocking(move |inner| Ok(inner.state.replace_volumes(name, &volumes)?)).await?;
+            self.blocking(move |inner| Ok(inner.state.replace_volumes(name, &volumes)?))
+                .await?;
         }
         Ok(())
     }
@@ -178,9 +213,13 @@ impl Service {
         }
         let mut catalog = self.catalog_mut();
         for (volume, holds) in by_volume {
-            let Some(name) = catalog.by_id(volume).map(|e| e.volume.name.clone()) else { continue };
+            let Some(name) = catalog.by_id(volume).map(|e| e.volume.name.clone()) else {
+                continue;
+            };
             catalog.update(&name, |entry| {
-                entry.holds.extend(holds.into_iter().map(|hold| (hold.mount_id.clone(), hold)));
+                entry
+                    .holds
+                    .extend(holds.into_iter().map(|hold| (hold.mount_id.clone(), hold)));
             });
         }
     }
@@ -188,8 +227,13 @@ impl Service {
     /// Makes the kernel's mounts agree with the holds: what is held is mounted, what nobody holds is not.
     async fn reconcile_mounts(&self, driver: Option<&'static str>) {
         let ours = |entry: &&Entry| driver.is_none_or(|driver| entry.volume.driver == driver);
-        let held: Vec<Name> =
-            self.catalog().entries().filter(ours).filter(|e| !e.holds.is_empty()).map(|e| e.volume.name.clone()).collect();
+        let held: Vec<Name> = self
+            .catalog()
+            .entries()
+            .filter(ours)
+            .filter(|e| !e.holds.is_empty())
+            .map(|e| e.volume.name.clone())
+            .collect();
         for name in &held {
             let _held = self.0.locks.lock(name.as_str()).await;
             if let Err(error) = self.mount_again(name).await {
@@ -198,10 +242,14 @@ impl Service {
             }
         }
         // Mount points of volumes that nobody holds: left by a crash between two steps of a mount or unmount.
-        let Ok(left) = std::fs::read_dir(&self.0.mount_root) else { return };
+        let Ok(left) = std::fs::read_dir(&self.0.mount_root) else {
+            return;
+        };
         for dir in left.filter_map(std::result::Result::ok) {
             let name = dir.file_name().to_str().and_then(|name| Name::volume(name).ok());
-            let Some(name) = name.filter(|name| !held.contains(name)) else { continue };
+            let Some(name) = name.filter(|name| !held.contains(name)) else {
+                continue;
+            };
             if self.catalog().get(&name).filter(ours).is_none() {
                 // The mount of a volume that is gone, or never was: only an empty directory may go.
                 let _ = std::fs::remove_dir(dir.path());
@@ -218,25 +266,27 @@ impl Service {
     async fn mount_again(&self, name: &Name) -> Result<()> {
         let entry = self.known(name)?;
         let driver = self.driver_of(&entry.volume)?;
-        let target = self.0.mount_root.join(name);
-        let at = target.clone();
-        let fresh = self
-            .blocking(move |_| {
-                if driver.is_mounted(&entry.volume, &at)? {
-                    return Ok(false);
-                }
-                std::fs::create_dir_all(&at).map_err(|source| crate::driver::DriverError::System {
-                    doing: format!("cannot make the mount point {}", at.display()),
-                    source,
-                })?;
-                driver.mount(&entry.volume, &at)?;
-                Ok(true)
-            })
-            .await?;
-        if fresh {
-            log::info!("volume {name}: mounted again at {}", target.display());
+        for target in self.places(&entry) {
+            let (at, volume, driver) = (target.clone(), entry.volume.clone(), driver.clone());
+            let fresh = self
+                .blocking(move |_| {
+                    if driver.is_mounted(&volume, &at)? {
+                        return Ok(false);
+                    }
+                    std::fs::create_dir_all(&at).map_err(|source| DriverError::System {
+                        doing: format!("cannot make the mount point {}", at.display()),
+                        source,
+                    })?;
+                    driver.mount(&volume, &at)?;
+                    Ok(true)
+                })
+                .await?;
+            if fresh {
+                log::info!("volume {name}: mounted again at {}", target.display());
+            }
+            self.catalog_mut()
+                .update(name, |entry| _ = entry.mounted.get_or_insert(target));
         }
-        self.catalog_mut().update(name, |entry| entry.mounted = Some(target));
         Ok(())
     }
 }
@@ -249,5 +299,8 @@ enum Task {
 }
 
 fn of_driver<'a>(slot: &DriverSlot, entries: impl Iterator<Item = &'a Entry>) -> Vec<Name> {
-    entries.filter(|e| e.volume.driver == slot.name()).map(|e| e.volume.name.clone()).collect()
+    entries
+        .filter(|e| e.volume.driver == slot.name())
+        .map(|e| e.volume.name.clone())
+        .collect()
 }

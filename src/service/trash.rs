@@ -15,7 +15,11 @@ impl Service {
             for driver in inner.drivers.iter().filter_map(|slot| slot.get().ok()) {
                 all.extend(driver.trash()?);
             }
-            all.sort_by(|a, b| b.removed.cmp(&a.removed).then_with(|| a.volume.name.cmp(&b.volume.name)));
+            all.sort_by(|a, b| {
+                b.removed
+                    .cmp(&a.removed)
+                    .then_with(|| a.volume.name.cmp(&b.volume.name))
+            });
             Ok(all)
         })
         .await
@@ -37,19 +41,33 @@ impl Service {
                 });
             }
             let driver = this.driver_of(&found.volume)?;
-            let undelete = Undelete { id: found.volume.id, name: name.clone() };
+            let undelete = Undelete {
+                id: found.volume.id,
+                name: name.clone(),
+            };
             let volume = this
                 .blocking(move |inner| {
                     let operation = Operation::Undelete(undelete.clone());
-                    inner.perform(&driver, &operation, |d| d.undelete(&undelete), |volume| Effect::Put(volume))
+                    inner.perform(
+                        &driver,
+                        &operation,
+                        |d| d.undelete(&undelete),
+                        |volume| Effect::Put(volume.clone()),
+                    )
                 })
                 .await?;
             this.catalog_mut().put(volume);
             this.0.usage.ask(&name);
-            this.events().emit("volume.undelete", &name, &[("removed", found.removed.to_string())]);
+            this.events().emit(
+                "volume.undelete",
+                &name,
+                &[("removed", found.removed.to_string())],
+            );
             let notes = match others {
                 0 => Vec::new(),
-                n => vec![format!("the trash holds {n} older volumes of that name; 'windlass trash list' shows them")],
+                n => vec![format!(
+                    "the trash holds {n} older volumes of that name; 'windlass trash list' shows them"
+                )],
             };
             Ok((this.known(&name)?, notes))
         })
@@ -86,7 +104,8 @@ impl Service {
             let again = this.clone();
             let object = name.clone();
             match this.change(async move { again.purge_one(id, name).await }).await {
-                Ok(()) | Err(ServiceError::Stopping | ServiceError::Driver(DriverError::NotFound { .. })) => {}
+                Ok(()) | Err(ServiceError::Stopping | ServiceError::Driver(DriverError::NotFound { .. })) => {
+                }
                 Err(error) => {
                     let message = format!("the removed volume could not be destroyed: {error}");
                     this.events().emit("warning", object, &[("message", message)]);
@@ -97,18 +116,29 @@ impl Service {
 
     async fn purge_one(&self, id: VolumeId, name: Name) -> Result<()> {
         let _held = self.0.locks.lock(&trash_key(id)).await;
-        let purge = Purge { id, name: name.clone() };
+        let purge = Purge {
+            id,
+            name: name.clone(),
+        };
         self.blocking(move |inner| {
             for driver in inner.drivers.iter().filter_map(|slot| slot.get().ok()) {
-                if driver.trash()?.iter().any(|trashed| trashed.volume.id == purge.id) {
+                if driver
+                    .trash()?
+                    .iter()
+                    .any(|trashed| trashed.volume.id == purge.id)
+                {
                     let operation = Operation::Purge(purge.clone());
-                    return inner.perform(&driver, &operation, |d| d.purge(&purge), |()| Effect::None);
+                    return inner.perform(&driver, &operation, |d| d.purge(&purge), |_| Effect::None);
                 }
             }
-            Err(DriverError::NotFound { what: format!("removed volume {} ({})", purge.name, purge.id) }.into())
+            Err(DriverError::NotFound {
+                what: format!("removed volume {} ({})", purge.name, purge.id),
+            }
+            .into())
         })
         .await?;
-        self.events().emit("volume.purge", name, &[("id", id.to_string())]);
+        self.events()
+            .emit("volume.purge", name, &[("id", id.to_string())]);
         Ok(())
     }
 
@@ -123,13 +153,20 @@ impl Service {
         match by_id.as_slice() {
             [one] => Ok(((*one).clone(), 0)),
             [] => match not_found(text) {
-                ServiceError::NotFound { name, .. } => Err(ServiceError::NotFound { what: "removed volume", name }),
+                ServiceError::NotFound { name, .. } => Err(ServiceError::NotFound {
+                    what: "removed volume",
+                    name,
+                }),
                 other => Err(other),
             },
             several => Err(ServiceError::Ambiguous {
                 what: "removed volume",
                 name: text.to_owned(),
-                candidates: several.iter().map(|t| t.volume.id.to_string()).collect::<Vec<_>>().join(", "),
+                candidates: several
+                    .iter()
+                    .map(|t| t.volume.id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }

@@ -23,7 +23,10 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn ask(&self, name: &Name) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone());
         self.more.notify_one();
     }
 
@@ -35,7 +38,12 @@ impl Queue {
 
     async fn next(&self) -> Name {
         loop {
-            if let Some(name) = self.names.lock().unwrap_or_else(PoisonError::into_inner).pop_first() {
+            if let Some(name) = self
+                .names
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_first()
+            {
                 return name;
             }
             self.more.notified().await;
@@ -49,7 +57,8 @@ impl Service {
         let entry = self.known(name)?;
         let driver = self.driver_of(&entry.volume)?;
         let usage = self.blocking(move |_| Ok(driver.usage(&entry.volume)?)).await?;
-        self.catalog_mut().update(name, |entry| entry.usage = Some((usage, Time::now())));
+        self.catalog_mut()
+            .update(name, |entry| entry.usage = Some((usage, Time::now())));
         Ok(usage)
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::catalog::Entry;
 use super::{By, Result, Service, ServiceError};
 use crate::driver::{CloneOf, Create, Created, Driver, Operation, Origin, Remove};
-use crate::model::{CreateOptions, Name, OnRemove, Policy, SnapshotRef, Span, Time, Volume, VolumeId, nearest};
+use crate::model::{
+    CreateOptions, Name, OnRemove, Policy, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
+};
 use crate::state::Effect;
 
 /// A wish for a volume.
@@ -41,21 +43,37 @@ impl Service {
         let name = request.name.unwrap_or_else(Name::random_volume);
         let this = self.clone();
         self.change(async move {
-            let source = options.from.as_ref().map(|from| this.catalog().find_snapshot(from)).transpose()?;
+            let source = options
+                .from
+                .as_ref()
+                .map(|from| this.catalog().find_snapshot(from))
+                .transpose()?;
             let other = source.as_ref().map(|(volume, _)| volume.name.clone());
-            let names = [Some(&name), other.as_ref()].into_iter().flatten().map(Name::as_str);
+            let names = [Some(&name), other.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(Name::as_str);
             let _held = this.0.locks.lock_all(names).await;
             if let Some(entry) = this.look_up(&name).await? {
                 return existing(entry, &request.options, request.by).map(|entry| (entry, Vec::new()));
             }
             let driver = this.0.drivers[slot].get()?;
-            let from = options.from.as_ref().map(|from| this.clone_source(from, &driver)).transpose()?;
-            let created = this.create_new(driver, &name, &request.options, options, from).await?;
+            let from = options
+                .from
+                .as_ref()
+                .map(|from| this.clone_source(from, &driver))
+                .transpose()?;
+            let created = this
+                .create_new(driver, &name, &request.options, options, from)
+                .await?;
             let notes = notes(&created);
             this.events().emit(
                 "volume.create",
                 &name,
-                &[("driver", created.volume.driver.clone()), ("origin", origin_word(&created.origin).to_owned())],
+                &[
+                    ("driver", created.volume.driver.clone()),
+                    ("origin", origin_word(&created.origin).to_owned()),
+                ],
             );
             this.catalog_mut().put(created.volume);
             this.0.usage.ask(&name);
@@ -86,10 +104,20 @@ impl Service {
             private: BTreeMap::new(),
             later: BTreeMap::new(),
         };
-        let create = Create { volume, root: options.root, adopt: options.adopt, from };
+        let create = Create {
+            volume,
+            root: options.root,
+            adopt: options.adopt,
+            from,
+        };
         self.blocking(move |inner| {
             let operation = Operation::Create(create.clone());
-            inner.perform(&driver, &operation, |d| d.create(&create), |c: &Created| Effect::Put(&c.volume))
+            inner.perform(
+                &driver,
+                &operation,
+                |d| d.create(&create),
+                |c: &Created| Effect::Put(c.volume.clone()),
+            )
         })
         .await
     }
@@ -109,7 +137,10 @@ impl Service {
             }
             .into());
         }
-        Ok(CloneOf { volume: (*volume).clone(), snapshot })
+        Ok(CloneOf {
+            volume: (*volume).clone(),
+            snapshot,
+        })
     }
 
     /// Takes a volume away, in the way that its policy says. Says what became of it.
@@ -137,22 +168,36 @@ impl Service {
             let settings = this.settings();
             let how = match request.by {
                 By::Docker if settings.ignore_docker_delete => OnRemove::Keep,
-                _ => request.how.or(volume.policy.on_remove).unwrap_or(settings.on_remove),
+                _ => request
+                    .how
+                    .or(volume.policy.on_remove)
+                    .unwrap_or(settings.on_remove),
             };
             let now = Time::now();
             let ttl = match how {
                 OnRemove::Trash => volume.policy.trash_ttl.unwrap_or(settings.trash_ttl),
                 OnRemove::Delete | OnRemove::Keep => Span::seconds(0),
             };
-            let remove = Remove { volume: (*volume).clone(), how, at: now, expires: now.after(ttl) };
+            let remove = Remove {
+                volume: (*volume).clone(),
+                how,
+                at: now,
+                expires: now.after(ttl),
+            };
             this.blocking(move |inner| {
                 let operation = Operation::Remove(remove.clone());
-                inner.perform(&driver, &operation, |d| d.remove(&remove), |()| Effect::Forget(&remove.volume))
+                inner.perform(
+                    &driver,
+                    &operation,
+                    |d| d.remove(&remove),
+                    |_| Effect::Forget(remove.volume.clone()),
+                )
             })
             .await?;
             this.catalog_mut().remove(&name);
             drop(held);
-            this.events().emit("volume.remove", &name, &[("how", how.to_string())]);
+            this.events()
+                .emit("volume.remove", &name, &[("how", how.to_string())]);
             let snapshots = volume.snapshots.len();
             if how == OnRemove::Delete {
                 this.purge_soon(volume.id, name.clone());
@@ -170,7 +215,10 @@ impl Service {
             let _held = this.0.locks.lock(name.as_str()).await;
             let entry = this.known(&name)?;
             let driver = this.driver_of(&entry.volume)?;
-            let policy = Policy { protect, ..entry.volume.policy };
+            let policy = Policy {
+                protect,
+                ..entry.volume.policy
+            };
             let volume = entry.volume.clone();
             let changed = this
                 .blocking(move |inner| {
@@ -180,7 +228,8 @@ impl Service {
                 })
                 .await?;
             this.catalog_mut().put(changed);
-            this.events().emit("volume.policy", &name, &[("protect", protect.to_string())]);
+            this.events()
+                .emit("volume.policy", &name, &[("protect", protect.to_string())]);
             this.known(&name)
         })
         .await
@@ -229,7 +278,10 @@ impl Service {
     }
 
     pub(super) fn known(&self, name: &Name) -> Result<Entry> {
-        self.catalog().get(name).cloned().ok_or_else(|| not_found(name.as_str()))
+        self.catalog()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| not_found(name.as_str()))
     }
 
     /// The volume in memory or in a driver's records, where another host may have made it. Under the name's lock.
@@ -266,7 +318,10 @@ impl Service {
         })?;
         let driver = slot.get()?;
         match self.catalog().get(&volume.name).and_then(|e| e.trouble.clone()) {
-            Some(trouble) => Err(ServiceError::Unavailable(format!("volume {}: {trouble}", volume.name))),
+            Some(trouble) => Err(ServiceError::Unavailable(format!(
+                "volume {}: {trouble}",
+                volume.name
+            ))),
             None => Ok(driver),
         }
     }
@@ -275,22 +330,34 @@ impl Service {
         let Some(name) = name else { return Ok(0) };
         let names = || self.0.drivers.iter().map(|slot| slot.name());
         names().position(|driver| driver == name).ok_or_else(|| {
-            let hint = nearest(name, names()).map(|n| format!(", did you mean {n:?}?")).unwrap_or_default();
+            let hint = nearest(name, names())
+                .map(|n| format!(", did you mean {n:?}?"))
+                .unwrap_or_default();
             let list = names().collect::<Vec<_>>().join(", ");
             let shown: String = name.chars().take(80).collect();
-            ServiceError::NotFound { what: "driver", name: format!("{shown:?}{hint} (drivers: {list})") }
+            ServiceError::NotFound {
+                what: "driver",
+                name: format!("{shown:?}{hint} (drivers: {list})"),
+            }
         })
     }
 }
 
 pub(super) fn not_found(name: &str) -> ServiceError {
-    ServiceError::NotFound { what: "volume", name: name.to_owned() }
+    ServiceError::NotFound {
+        what: "volume",
+        name: name.to_owned(),
+    }
 }
 
 /// A create of a name that is there already.
 fn existing(entry: Entry, given: &BTreeMap<String, String>, by: By) -> Result<Entry> {
     let refuse = |why| {
-        Err(ServiceError::AlreadyExists { what: "volume", name: entry.volume.name.to_string(), why })
+        Err(ServiceError::AlreadyExists {
+            what: "volume",
+            name: entry.volume.name.to_string(),
+            why,
+        })
     };
     if by == By::Admin {
         return refuse(String::new());
@@ -305,8 +372,14 @@ fn existing(entry: Entry, given: &BTreeMap<String, String>, by: By) -> Result<En
     match differs {
         None => Ok(entry),
         Some((key, value)) => {
-            let had = entry.volume.options.get(key).map_or("not given".to_owned(), |had| format!("{had:?}"));
-            refuse(format!(" with other options: {key} was {had} and is now {value:?}"))
+            let had = entry
+                .volume
+                .options
+                .get(key)
+                .map_or("not given".to_owned(), |had| format!("{had:?}"));
+            refuse(format!(
+                " with other options: {key} was {had} and is now {value:?}"
+            ))
         }
     }
 }
@@ -324,7 +397,9 @@ fn notes(created: &Created) -> Vec<String> {
     let name = &created.volume.name;
     match &created.origin {
         Origin::New | Origin::Clone => Vec::new(),
-        Origin::Adopted => vec![format!("volume {name} was made from the directory that was there, with its contents")],
+        Origin::Adopted => vec![format!(
+            "volume {name} was made from the directory that was there, with its contents"
+        )],
         Origin::TakenUpAgain { let_go } => vec![format!(
             "volume {name} was let go on {let_go} and is taken up again, with its contents and {} snapshots",
             created.volume.snapshots.len()
@@ -339,8 +414,12 @@ fn removal_notes(name: &Name, how: OnRemove, ttl: Span, snapshots: usize) -> Vec
         n => format!(" with its {n} snapshots"),
     };
     vec![match how {
-        OnRemove::Trash => format!("volume {name}{with} is in the trash for {ttl}; 'windlass undelete {name}' brings it back"),
+        OnRemove::Trash => format!(
+            "volume {name}{with} is in the trash for {ttl}; 'windlass undelete {name}' brings it back"
+        ),
         OnRemove::Delete => format!("volume {name}{with} is deleted"),
-        OnRemove::Keep => format!("volume {name} is let go, its data{with} stays; a create of that name takes it up again"),
+        OnRemove::Keep => {
+            format!("volume {name} is let go, its data{with} stays; a create of that name takes it up again")
+        }
     }]
 }

@@ -80,13 +80,13 @@ pub struct Intent {
 
 /// What the end of an operation changes in this host's memory of the volumes.
 #[derive(Debug)]
-pub enum Effect<'a> {
+pub enum Effect {
     /// Nothing.
     None,
     /// The volume is now this.
-    Put(&'a Volume),
+    Put(Volume),
     /// There is no volume of that name any more, nor mounts of it.
-    Forget(&'a Volume),
+    Forget(Volume),
 }
 
 impl State {
@@ -180,12 +180,12 @@ impl State {
     }
 
     /// Records the end of an operation together with what it changed.
-    pub fn finish(&self, intent: i64, effect: Effect<'_>) -> Result<()> {
+    pub fn finish(&self, intent: i64, effect: Effect) -> Result<()> {
         let mut connection = self.locked();
         let transaction = connection.transaction().map_err(doing("record a result"))?;
         match effect {
             Effect::None => {}
-            Effect::Put(volume) => put(&transaction, volume)?,
+            Effect::Put(volume) => put(&transaction, &volume)?,
             Effect::Forget(volume) => {
                 transaction
                     .execute("DELETE FROM volume WHERE name = ?1", [volume.name.as_str()])

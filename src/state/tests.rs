@@ -56,7 +56,7 @@ fn an_intent_stays_until_its_end_is_recorded_and_both_come_together() {
         (1, intent, "remove")
     );
     assert_eq!(left[0].operation.volume(), &volume.name);
-    state.finish(intent, Effect::Forget(&volume)).expect("finish");
+    state.finish(intent, Effect::Forget(volume)).expect("finish");
     assert!(state.intents().expect("intents").is_empty());
     assert!(state.volumes().expect("volumes").is_empty());
 }
