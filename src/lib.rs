@@ -7,6 +7,7 @@
 //! - `api → service → driver, state`, `driver → sys`, `state → model`
 
 pub mod api;
+pub mod cli;
 pub mod client;
 pub mod driver;
 pub mod model;
