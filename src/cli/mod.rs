@@ -44,7 +44,6 @@ pub use screen::{Format, Screen};
     version,
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = false,
     max_term_width = 100,
     after_help = "Try 'windlass COMMAND --help' for a command's options and examples.",
     after_long_help = concat!(

@@ -119,14 +119,14 @@ impl Screen {
 
     /// Writes a value as indented JSON.
     pub(super) fn value(&mut self, value: &impl Serialize) -> Result<(), Error> {
-        serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from)?;
-        self.line("")
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+        self.line(&text)
     }
 
     /// Writes a value as JSON on a single line.
     pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Error> {
-        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
-        self.line("")
+        let text = serde_json::to_string(value).map_err(io::Error::from)?;
+        self.line(&text)
     }
 
     /// Writes a bare name for scripts to read, or the whole object where that was asked for.

@@ -89,6 +89,13 @@ pub(super) async fn connect(socket: &path::Path) -> Result<UnixStream, ClientErr
             ErrorKind::WouldBlock if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            ErrorKind::WouldBlock => {
+                return Err(ClientError::Silent {
+                    socket: socket.to_owned(),
+                    request: "the connection".to_owned(),
+                    seconds: CONNECT_TIMEOUT.as_secs(),
+                });
+            }
             ErrorKind::PermissionDenied => {
                 return Err(ClientError::PermissionDenied {
                     socket: socket.to_owned(),
