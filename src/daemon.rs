@@ -44,6 +44,14 @@ pub enum DaemonError {
     /// Another daemon has this root, a socket cannot be made, and the like.
     #[error(transparent)]
     System(#[from] SysError),
+    /// A daemon has this root already.
+    #[error("another windlass daemon{} uses the state directory {root}; stop it, or give another --root", pid.map(|p| format!(" (process {p})")).unwrap_or_default())]
+    Running {
+        /// The directory.
+        root: PathBuf,
+        /// The other daemon, where the lock file tells.
+        pid: Option<i32>,
+    },
     /// The records cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -79,7 +87,10 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
     let config = config::resolve(command_line, &environment)?;
     start_log(&config)?;
     check_root(&config)?;
-    let _lock = FileLock::acquire(config.root.join("lock"))?;
+    let _lock = FileLock::acquire(config.root.join("lock")).map_err(|error| match error {
+        SysError::LockHeld { pid, .. } => DaemonError::Running { root: config.root.clone(), pid },
+        error => error.into(),
+    })?;
     let state = State::open(&config.root)?;
     if let Some(wanted) = config.state_id.filter(|wanted| *wanted != state.id()) {
         return Err(DaemonError::OtherRoot {

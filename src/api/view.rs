@@ -145,7 +145,7 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
     }
     info.push(("MountPoint".to_owned(), mount_point(entry)));
     if let Some((usage, at)) = &entry.usage {
-        info.push(("UsedBytes".to_owned(), usage.used.0.to_string()));
+        info.push(("Used".to_owned(), usage.used.0.to_string()));
         info.push(("UsedAt".to_owned(), at.to_string()));
     }
     text_map(info)

@@ -7,6 +7,8 @@
 mod migrations;
 mod mounts;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +33,14 @@ pub enum StateError {
         doing: &'static str,
         /// SQLite's answer.
         source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot make the state database {path}: {source}")]
+    File {
+        /// The database.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
     },
     /// A row that this version cannot read.
     #[error("the state database {path} holds a {what} that cannot be read: {source}")]
@@ -96,6 +106,7 @@ impl State {
     /// [`StateError::Later`] for records of a later version, [`StateError::Database`] for the rest.
     pub fn open(root: &Path) -> Result<Self> {
         let path = root.join(FILE);
+        make_private(&path)?;
         let mut connection = Connection::open(&path).map_err(doing("open"))?;
         connection
             .execute_batch(
@@ -239,6 +250,16 @@ impl State {
     /// A poisoned lock is taken all the same: an unfinished transaction was rolled back when it was dropped.
     fn locked(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the file before SQLite does, for root's eyes only; the write-ahead log takes its mode from it.
+fn make_private(path: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StateError::File { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
     }
 }
 
