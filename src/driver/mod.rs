@@ -6,7 +6,10 @@
 //! after a crash the driver gets the same operation again through [`Driver::recover`] and finishes it or undoes it,
 //! from what it finds on disk alone.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod error;
+pub mod vfs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -148,6 +151,7 @@ pub struct Listing {
 }
 
 /// An intended change, as recorded before it is begun.
+#[allow(clippy::large_enum_variant, reason = "there are few at a time, and none is kept for long")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
 pub enum Operation {
