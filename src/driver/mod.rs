@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use error::DriverError;
 
 use crate::model::{
-    Bytes, Name, OnRemove, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume, VolumeId,
+    Bytes, Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume, VolumeId,
 };
 
 /// The result of a driver's work.
@@ -76,6 +76,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Puts the volume back into a snapshot's state. The volume is not in use.
     fn revert(&self, revert: &Revert) -> Result<Volume>;
+
+    /// Changes what the volume's owner wants done with it; one atomic change of the record.
+    fn set_policy(&self, volume: &Volume, policy: Policy) -> Result<Volume>;
 
     /// What the volume holds. May take long: it is never called while somebody waits for Docker.
     fn usage(&self, volume: &Volume) -> Result<Usage>;
@@ -154,6 +157,10 @@ pub struct Listing {
 #[allow(clippy::large_enum_variant, reason = "there are few at a time, and none is kept for long")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one exists at a time; boxing would cost every reader a hop"
+)]
 pub enum Operation {
     /// [`Driver::create`].
     Create(Create),
