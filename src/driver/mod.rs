@@ -154,7 +154,6 @@ pub struct Listing {
 }
 
 /// An intended change, as recorded before it is begun.
-#[allow(clippy::large_enum_variant, reason = "there are few at a time, and none is kept for long")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
 #[expect(

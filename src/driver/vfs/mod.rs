@@ -29,7 +29,7 @@ use super::{
     Capabilities, Create, Created, Driver, DriverError, DriverOptions, Listing, Operation, Outcome, Purge,
     Remove, RemoveSnapshot, Result, Revert, Scope, Support, TakeSnapshot, Undelete, Usage, Users,
 };
-use crate::model::{Bytes, Name, OnRemove, Trashed, Volume};
+use crate::model::{Bytes, Name, OnRemove, Policy, Trashed, Volume};
 use crate::sys::{durable, filesystem};
 use area::Trees;
 use layout::Layout;
@@ -179,6 +179,14 @@ impl Driver for Vfs {
 
     fn revert(&self, revert: &Revert) -> Result<Volume> {
         self.revert_volume(revert)
+    }
+
+    fn set_policy(&self, volume: &Volume, policy: Policy) -> Result<Volume> {
+        self.layout.check_present()?;
+        let mut volume = self.layout.must_read(&volume.name, volume.id)?;
+        volume.policy = policy;
+        self.layout.write_volume(&volume)?;
+        Ok(volume)
     }
 
     fn usage(&self, volume: &Volume) -> Result<Usage> {

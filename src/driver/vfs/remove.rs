@@ -4,10 +4,11 @@
 //! 1. `trash/<id>/record` is written. 2. The data is renamed to `trash/<id>/data`. 3. `volumes/<name>` is unlinked.
 //!
 //! As long as the record is in `volumes`, the name is taken, so nobody else's data can be at its place; and once the data
-//! is in the trash, step 2 is done. So recovery always goes forward, from wherever it finds things. In between, the
-//! trash does not list an entry without its data.
+//! is in the trash, step 2 is done. Until then, recovery undoes the removal: it was not acknowledged, perhaps even refused
+//! because something is mounted there. After it, recovery goes forward. In between, the trash does not list an entry
+//! without its data.
 //!
-//! Let go (`keep`): `kept/<name>` is written, then `volumes/<name>` is unlinked. Forward as well.
+//! Let go (`keep`): `kept/<name>` is written, then `volumes/<name>` is unlinked. Undone while the latter is there.
 //!
 //! Purged: `trash/<id>/record` is renamed to `purging`, the commit; snapshots and data are destroyed; `purging` goes last,
 //! with its directory. Recovery goes forward where it finds `purging`, or a complete entry; anything else in the trash
@@ -42,7 +43,9 @@ impl Vfs {
         if !layout::is_real_dir(&can.data())? {
             if layout::is_real_dir(&data)? {
                 if let Err(error) = durable::rename_sync(&data, can.data()) {
-                    self.forget_entry(&can);
+                    if let Err(second) = self.forget_entry(&can) {
+                        log::warn!("vfs: {} stays behind: {second}", can.dir().display());
+                    }
                     return Err(self.not_moved(&trashed.volume, error.into()));
                 }
             } else {
@@ -70,12 +73,12 @@ impl Vfs {
         }
     }
 
-    /// Takes back the entry of a volume whose data could not be moved.
-    fn forget_entry(&self, can: &Trashcan) {
-        let forgotten = records::remove_file(&can.record()).and_then(|()| area::destroy(can.dir()));
-        if let Err(error) = forgotten {
-            log::warn!("vfs: {} stays behind: {error}", can.dir().display());
-        }
+    /// Takes back the entry of a volume whose data have not been moved.
+    fn forget_entry(&self, can: &Trashcan) -> Result<()> {
+        records::remove_file(&can.record())?;
+        point("remove.taken-back");
+        // Temporary files of an interrupted write may be in there.
+        area::destroy(can.dir())
     }
 
     pub(super) fn let_go(&self, remove: &Remove, volume: Volume) -> Result<()> {
@@ -99,11 +102,7 @@ impl Vfs {
     pub(super) fn recover_remove(&self, remove: &Remove) -> Result<Outcome> {
         let Volume { id, name, .. } = &remove.volume;
         if let Some(volume) = self.layout.read_same(name, *id)? {
-            match remove.how {
-                OnRemove::Keep => self.let_go(remove, volume)?,
-                OnRemove::Trash | OnRemove::Delete => self.move_to_trash(remove, volume)?,
-            }
-            return Ok(Outcome::Finished);
+            return self.recover_living(remove, volume);
         }
         let removed = match remove.how {
             OnRemove::Keep => self
@@ -117,6 +116,32 @@ impl Vfs {
         } else {
             Outcome::Undone
         })
+    }
+
+    /// Finishes or undoes the removal of a volume whose record still is where it was.
+    fn recover_living(&self, remove: &Remove, volume: Volume) -> Result<Outcome> {
+        let name = &volume.name;
+        let can = self.layout.trashed(volume.id);
+        match remove.how {
+            OnRemove::Keep => {
+                if self
+                    .layout
+                    .read_kept(name)?
+                    .is_some_and(|kept| kept.volume.id == volume.id)
+                {
+                    records::remove_file(&self.layout.kept(name))?;
+                }
+                Ok(Outcome::Undone)
+            }
+            OnRemove::Trash | OnRemove::Delete if layout::is_real_dir(&can.data())? => {
+                self.move_to_trash(remove, volume)?;
+                Ok(Outcome::Finished)
+            }
+            OnRemove::Trash | OnRemove::Delete => {
+                self.forget_entry(&can)?;
+                Ok(Outcome::Undone)
+            }
+        }
     }
 
     /// A removed volume that is complete in the trash. A removal that crashed on another host after the data had

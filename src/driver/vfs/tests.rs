@@ -544,6 +544,25 @@ fn purge_touches_nothing_of_a_volume_that_is_not_entirely_in_the_trash() {
 }
 
 #[test]
+fn a_removal_that_was_refused_as_busy_is_not_done_later() {
+    if !crate::sys::testing::root_with_mounts() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let volume = scratch.make("v");
+    let data = scratch.path().join("v");
+    crate::sys::mount::mount("none", &data, "tmpfs", "size=1m").expect("mounted");
+    let remove = removal(&volume, OnRemove::Trash);
+    let error = scratch.vfs.remove(&remove);
+    let recovered = scratch.vfs.recover(&Operation::Remove(remove));
+    crate::sys::mount::unmount(&data).expect("unmounted");
+    assert!(matches!(error, Err(DriverError::Busy { .. })), "{error:?}");
+    assert_eq!(recovered.expect("recovered"), Outcome::Undone);
+    assert_eq!(scratch.vfs.volume(&volume.name).expect("looked up"), Some(volume));
+    assert_eq!(names(&scratch.private("trash")), [""; 0]);
+}
+
+#[test]
 fn a_revert_that_died_between_two_renames_is_moved_back() {
     let Some(fs) = TestFs::new(Kind::Xfs) else { return };
     let vfs = open(&fs.path());
