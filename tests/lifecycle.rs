@@ -95,7 +95,7 @@ fn sockets_and_records_are_for_root_and_the_group_alone_and_nothing_listens_on_t
         );
     }
     let unknown = Home::new();
-    assert!(refused(&unknown, |c| drop(c.args(["--group", "no-such-group"]))).contains("no-such-group"));
+    assert!(refused(&unknown, |c| _ = c.args(["--group", "no-such-group"]).contains("no-such-group"));
 }
 
 #[test]
@@ -137,18 +137,18 @@ fn sighup_reads_the_file_again_and_a_bad_file_changes_nothing() {
 #[test]
 fn bad_settings_are_refused_by_the_name_of_their_place() {
     let home = Home::new();
-    let said = refused(&home, |c| drop(c.env("WINDLASS_TRASH_TTL", "seven")));
+    let said = refused(&home, |c| _ = c.env("WINDLASS_TRASH_TTL", "seven"));
     assert!(
         said.contains("WINDLASS_TRASH_TTL") && said.contains("seven"),
         "{said}"
     );
-    let said = refused(&home, |c| drop(c.args(["--on-remove", "shred"])));
+    let said = refused(&home, |c| _ = c.args(["--on-remove", "shred"]));
     assert!(said.contains("--on-remove") && said.contains("shred"), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--drivers", "vfss"])));
+    let said = refused(&home, |c| _ = c.args(["--drivers", "vfss"]));
     assert!(said.contains("did you mean \"vfs\""), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--driver-opts", "vfs.pth=/x"])));
+    let said = refused(&home, |c| _ = c.args(["--driver-opts", "vfs.pth=/x"]));
     assert!(said.contains("pth") && said.contains("path"), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--driver-opts", "dm.fs=ext4"])));
+    let said = refused(&home, |c| _ = c.args(["--driver-opts", "dm.fs=ext4"]));
     assert!(said.contains("dm.fs"), "{said}");
 }
 
@@ -191,7 +191,7 @@ fn another_directory_in_the_place_of_the_right_one_is_not_touched() {
         .to_owned();
     daemon.stop();
     let empty = Home::new();
-    let said = refused(&empty, |c| drop(c.args(["--state-id", &id])));
+    let said = refused(&empty, |c| _ = c.args(["--state-id", &id]));
     assert!(said.contains(&id) && said.contains("mounted"), "{said}");
     assert!(!empty.root().exists(), "nothing was made in it");
 
