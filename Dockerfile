@@ -1,7 +1,8 @@
 # The root filesystem of the windlass plugin: the static binary, the filesystem tools that it runs, and nothing else.
 #
-#   docker build .                  compiles the binary in here, in the stage `builder`
-#   docker build --target host .    takes the binary that cargo built, from build/plugin/windlass; `make rootfs` does this
+#   docker build .                  compiles the binary in the stage `builder`
+#   docker build --target host --build-arg BINARY=build/plugin/windlass .
+#                                   takes the binary that cargo built here; `make rootfs` does this
 #
 # Docker's classic builder runs every stage up to the target, in order, and BuildKit those that the target needs. So `host`
 # stands before `builder`: with either of them it needs no rust image, and none can be pulled where there is no registry.
@@ -47,8 +48,10 @@ COPY --from=tools /rootfs /
 COPY --from=stamp /windlass-build /etc/windlass-build
 ENTRYPOINT ["/usr/bin/windlass"]
 
+# BINARY's default is but a file that is always there: the classic builder runs this stage before `builder` too.
 FROM base AS host
-COPY build/plugin/windlass /usr/bin/windlass
+ARG BINARY=LICENSE
+COPY ${BINARY} /usr/bin/windlass
 
 FROM ${RUST_IMAGE} AS builder
 RUN apt-get update -qq \
