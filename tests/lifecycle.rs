@@ -95,7 +95,8 @@ fn sockets_and_records_are_for_root_and_the_group_alone_and_nothing_listens_on_t
         );
     }
     let unknown = Home::new();
-    assert!(refused(&unknown, |c| _ = c.args(["--group", "no-such-group"]).contains("no-such-group"));
+    let said = refused(&unknown, |c| _ = c.args(["--group", "no-such-group"]));
+    assert!(said.contains("no-such-group"), "{said}");
 }
 
 #[test]
