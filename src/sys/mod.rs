@@ -8,6 +8,7 @@ pub mod boot;
 pub mod btrfs;
 pub mod durable;
 pub mod error;
+pub mod exec;
 pub mod fault;
 pub mod filesystem;
 pub mod lock;
