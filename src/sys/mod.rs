@@ -11,6 +11,7 @@ pub mod error;
 pub mod exec;
 pub mod fault;
 pub mod filesystem;
+pub mod holders;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;
