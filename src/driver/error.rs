@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::sys::SysError;
+
 /// Every failure names the object, the cause and, where there is one, the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -64,6 +66,28 @@ pub enum DriverError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+}
+
+impl From<SysError> for DriverError {
+    fn from(error: SysError) -> Self {
+        match error {
+            SysError::Io { op, path, source } => Self::System {
+                doing: format!("cannot {op} {}", path.display()),
+                source,
+            },
+            SysError::Unsupported { op, path, reason } => Self::Unsupported {
+                what: format!("cannot {op} {}", path.display()),
+                because: reason,
+            },
+            other => {
+                let kind = other.io_kind();
+                Self::System {
+                    doing: other.to_string(),
+                    source: kind.into(),
+                }
+            }
+        }
+    }
 }
 
 fn remedy_clause(remedy: &str) -> String {

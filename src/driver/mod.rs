@@ -6,7 +6,10 @@
 //! after a crash the driver gets the same operation again through [`Driver::recover`] and finishes it or undoes it,
 //! from what it finds on disk alone.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod error;
+pub mod vfs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

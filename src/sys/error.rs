@@ -3,6 +3,7 @@
 //! The messages say what failed and on which object; why it failed is the source, so print the whole chain
 //! (`std::error::Error::source`). Callers decide by [`SysError::io_kind`] and the `is_…` methods, never by the text.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -33,6 +34,16 @@ pub enum SysError {
         path: PathBuf,
         /// Why it cannot work here, and what would make it work.
         reason: String,
+    },
+    /// An extended attribute could not be copied.
+    #[error("cannot clone {}: its extended attribute {} cannot be copied", path.display(), name.display())]
+    Attribute {
+        /// The entry that has it.
+        path: PathBuf,
+        /// The attribute's name.
+        name: OsString,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// The kernel's text could not be understood.
     #[error("cannot read {}: line {line} makes no sense: {content:?}", path.display())]
@@ -134,7 +145,7 @@ impl SysError {
     /// The kernel's error number, where a system call failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Io { source, .. } => source.raw_os_error(),
+            Self::Io { source, .. } | Self::Attribute { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }
@@ -142,7 +153,7 @@ impl SysError {
     /// The nearest kind of I/O error; the variants that no system call caused are mapped to their likeness.
     pub fn io_kind(&self) -> io::ErrorKind {
         match self {
-            Self::Io { source, .. } => source.kind(),
+            Self::Io { source, .. } | Self::Attribute { source, .. } => source.kind(),
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Malformed { .. } => io::ErrorKind::InvalidData,
             Self::WrongType { .. } => io::ErrorKind::InvalidInput,

@@ -4,10 +4,11 @@
 //! everything learnt or done through it concerns the same inode, whatever a container does to the name meanwhile. Calls
 //! that refuse such descriptors (xattrs, chmod, a real open) go through `/proc/self/fd`, which leads to the inode itself.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
@@ -18,6 +19,23 @@ use nix::sys::stat::Mode;
 pub(super) struct FileTime {
     pub(super) secs: i64,
     pub(super) nanos: u32,
+}
+
+impl FileTime {
+    /// By the clock that filesystems stamp with, which stands still for a tick of up to 10 ms.
+    pub(super) fn now() -> Self {
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the kernel fills the structure, which lives through the call.
+        let result = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut now) };
+        assert_eq!(result, 0, "every Linux has this clock, and the address is valid");
+        Self {
+            secs: now.tv_sec,
+            nanos: now.tv_nsec as u32,
+        }
+    }
 }
 
 /// What the kernel says about one inode.
@@ -45,12 +63,26 @@ pub(super) struct Stat {
 impl Stat {
     /// Of an open descriptor, `O_PATH` ones included.
     pub(super) fn of(fd: impl AsFd) -> io::Result<Self> {
+        Self::ask(fd, c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The same, with a network filesystem made to ask its server.
+    pub(super) fn fresh(fd: impl AsFd) -> io::Result<Self> {
+        Self::ask(fd, c"", libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC)
+    }
+
+    /// Of an entry in a directory, a link itself and not what it leads to.
+    pub(super) fn at(dir: impl AsFd, name: &OsStr) -> io::Result<Self> {
+        Self::ask(dir, &CString::new(name.as_bytes())?, 0)
+    }
+
+    fn ask(fd: impl AsFd, path: &CStr, flags: libc::c_int) -> io::Result<Self> {
         let fd = fd.as_fd();
-        let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+        let flags = flags | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
         let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
         let mut raw = MaybeUninit::<libc::statx>::zeroed();
         // SAFETY: the descriptor is open for the call, the path is a C string, and `raw` has room for the answer.
-        let result = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, raw.as_mut_ptr()) };
+        let result = unsafe { libc::statx(fd.as_raw_fd(), path.as_ptr(), flags, mask, raw.as_mut_ptr()) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -86,6 +118,16 @@ impl Stat {
         self.file_type() == libc::S_IFDIR
     }
 
+    /// Whether this inode was reached through the same mount as `other`.
+    pub(super) fn same_mount(&self, other: &Self) -> bool {
+        match (self.mount_id, other.mount_id) {
+            (Some(a), Some(b)) => a == b,
+            // Before Linux 5.8 only the device can tell; it differs between btrfs subvolumes too, whose roots all have
+            // this inode number, as hardly any other filesystem's has.
+            _ => self.dev == other.dev || (self.is_dir() && self.ino == 256),
+        }
+    }
+
     /// The identity of the inode.
     pub(super) fn id(&self) -> ((u32, u32), u64) {
         (self.dev, self.ino)
@@ -103,8 +145,13 @@ pub(super) fn open_path(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
 }
 
 /// Opens the directory `name` below `dir` for reading; a symbolic link is refused with ELOOP or ENOTDIR.
+///
+/// Reading it leaves its access time alone where that is permitted.
 pub(super) fn open_dir(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
-    Ok(openat(dir, name, DIRECTORY, Mode::empty())?)
+    match openat(&dir, name, DIRECTORY | OFlag::O_NOATIME, Mode::empty()) {
+        Err(nix::errno::Errno::EPERM) => Ok(openat(&dir, name, DIRECTORY, Mode::empty())?),
+        result => Ok(result?),
+    }
 }
 
 /// Opens a directory by its path; links above the last component are followed, the last one is not.

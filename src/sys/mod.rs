@@ -15,6 +15,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod reflink;
 pub mod socket;
+pub mod tree;
 
 mod handle;
 mod ioctl;
