@@ -530,3 +530,27 @@ fn the_architecture_fits_two_hundred_lines() {
     let lines = page("docs/ARCHITECTURE.md").lines().count();
     assert!(lines <= 200, "docs/ARCHITECTURE.md has {lines} lines");
 }
+
+#[test]
+fn the_documentation_links_to_what_is_there() {
+    let mut pages = vec!["README.md".to_owned(), "CHANGELOG.md".to_owned()];
+    for entry in std::fs::read_dir(package().join("docs")).expect("docs is there") {
+        let name = entry
+            .expect("docs can be read")
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
+        pages.extend(name.ends_with(".md").then(|| format!("docs/{name}")));
+    }
+    for name in pages {
+        let from = package().join(&name);
+        for link in page(&name)
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next())
+        {
+            let there = link.is_empty() || link.starts_with("http") || from.with_file_name(link).exists();
+            assert!(there, "{name} links to {link}, which is not there");
+        }
+    }
+}
