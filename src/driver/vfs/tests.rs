@@ -724,3 +724,129 @@ fn ten_thousand_records_are_listed_well_within_a_second() {
     assert_eq!((listing.volumes.len(), listing.damaged.len()), (10_000, 0));
     assert!(took.as_millis() < 5_000, "{took:?}");
 }
+
+/// Writes until the filesystem refuses; how many whole MiB it took.
+fn fill(path: &Path) -> (usize, std::io::Error) {
+    use std::io::Write;
+    let mut file = fs::File::create(path).expect("a file");
+    for n in 0..200 {
+        if let Err(error) = file
+            .write_all(&vec![n as u8; 1 << 20])
+            .and_then(|()| file.sync_data())
+        {
+            return (n, error);
+        }
+    }
+    panic!("nothing was refused");
+}
+
+/// What every kind of quota has to do.
+fn sizes_are_enforced(fs: &TestFs) {
+    let options = [("defaultvolumesize".to_owned(), "20M".to_owned())].into();
+    let vfs = Vfs::open(&fs.path(), &options, None).expect("opened");
+    assert!(
+        matches!(vfs.capabilities().size, Support::Yes { .. }),
+        "{:?}",
+        vfs.capabilities()
+    );
+    let mut create = wish(&vfs, &name("v"));
+    create.volume.size = Some(Bytes(10 << 20));
+    let volume = vfs.create(&create).expect("created").volume;
+    let place = |volume: &Volume| fs.path().join(&volume.name);
+    let within = |volume: &Volume, least: usize, most: usize| {
+        let (written, error) = fill(&place(volume).join("big"));
+        let over = [Some(libc::EDQUOT), Some(libc::ENOSPC)];
+        assert!(over.contains(&error.raw_os_error()), "{error}");
+        assert!((least..=most).contains(&written), "{written} MiB");
+        fs::remove_file(place(volume).join("big")).expect("removed");
+        durable::sync_filesystem(fs.path()).expect("synced");
+    };
+    within(&volume, 8, 10);
+    fs::write(place(&volume).join("f"), vec![1; 4 << 20]).expect("written");
+    durable::sync_filesystem(fs.path()).expect("synced");
+    let usage = vfs.usage(&volume).expect("usage");
+    assert!((4 << 20..6 << 20).contains(&usage.used.0), "{usage:?}");
+    assert_eq!(usage.limit, Some(Bytes(10 << 20)));
+    // The next one is limited by the default, independently of the first.
+    let other = make(&vfs, "other");
+    assert_eq!(other.size, Some(Bytes(20 << 20)));
+    within(&other, 17, 20);
+    // The limit goes where the data goes.
+    let mut volume = volume;
+    if matches!(vfs.capabilities().snapshots, Support::Yes { .. }) {
+        volume = vfs.snapshot(&taking(&volume, "s")).expect("a snapshot");
+        let snapshot = volume.snapshots[0].clone();
+        let mut clone = wish(&vfs, &name("clone"));
+        clone.volume.size = Some(Bytes(8 << 20));
+        clone.from = Some(CloneOf {
+            snapshot: snapshot.clone(),
+            volume: volume.clone(),
+        });
+        let clone = vfs.create(&clone).expect("a clone").volume;
+        within(&clone, 2, 4);
+        let revert = Revert {
+            volume: volume.clone(),
+            snapshot,
+            id: SnapshotId::random(),
+        };
+        volume = vfs.revert(&revert).expect("reverted");
+        within(&volume, 4, 6);
+    }
+    vfs.remove(&removal(&volume, OnRemove::Trash)).expect("removed");
+    let volume = vfs
+        .undelete(&Undelete {
+            id: volume.id,
+            name: name("back"),
+        })
+        .expect("brought back");
+    within(&volume, 4, 6);
+    // Taken up again with another size.
+    vfs.remove(&removal(&volume, OnRemove::Keep)).expect("let go");
+    let mut again = wish(&vfs, &name("back"));
+    again.volume.size = Some(Bytes(16 << 20));
+    let volume = vfs.create(&again).expect("taken up").volume;
+    within(&volume, 10, 12);
+    vfs.remove(&removal(&volume, OnRemove::Delete)).expect("removed");
+    vfs.purge(&Purge {
+        id: volume.id,
+        name: volume.name,
+    })
+    .expect("purged");
+}
+
+#[test]
+fn project_quotas_enforce_sizes_where_they_are_on() {
+    // ext4 does not hold root to limits, so XFS it is; not every kernel has its quotas.
+    let Some(fs) = TestFs::new(Kind::Xfs) else { return };
+    crate::sys::mount::unmount(fs.path()).expect("unmounted");
+    let image = fs.path().with_file_name("image");
+    let mounted = std::process::Command::new("mount")
+        .args(["-o", "loop,prjquota"])
+        .arg(image)
+        .arg(fs.path())
+        .output();
+    if !mounted.expect("mount(8) runs").status.success() {
+        crate::sys::testing::skip("this kernel has no quotas on XFS");
+        return;
+    }
+    sizes_are_enforced(&fs);
+}
+
+#[test]
+fn btrfs_quotas_enforce_sizes_where_they_are_on() {
+    let Some(fs) = TestFs::new(Kind::Btrfs) else {
+        return;
+    };
+    match open(&fs.path()).capabilities().size {
+        Support::No { because } => assert!(because.contains("btrfs quota enable"), "{because}"),
+        yes => panic!("{yes:?}"),
+    }
+    crate::sys::btrfs::enable_quota(fs.path()).expect("enabled");
+    sizes_are_enforced(&fs);
+    // A plain directory cannot be limited.
+    let vfs = open(&fs.path());
+    fs::create_dir(fs.path().join("plain")).expect("a directory");
+    let mut create = wish(&vfs, &name("plain"));
+    (create.adopt, create.volume.size) = (true, Some(Bytes(1 << 20)));
+    refused(vfs.create(&create), "plain directory");
+}
