@@ -40,7 +40,8 @@ fn main() {
 fn few(figures: &mut Vec<Figure>) {
     let home = Home::new();
     let daemon = home.start_with(quiet);
-    let (mut create, mut mount, mut get, mut bare_create, mut bare_mount) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut create, mut mount, mut get, mut bare_create, mut bare_mount) =
+        (vec![], vec![], vec![], vec![], vec![]);
     let bare = home.path().join("bare");
     std::fs::create_dir(&bare).expect("a directory");
     for round in 0..ROUNDS {
@@ -65,8 +66,18 @@ fn few(figures: &mut Vec<Figure>) {
             goal,
         }
     };
-    figures.push(beside("create, by the protocol (bare: mkdir, record, 4 fsyncs)", "< 50 ms", &mut create, &mut bare_create));
-    figures.push(beside("first mount, by the protocol (bare: mount --bind, a process)", "< 50 ms", &mut mount, &mut bare_mount));
+    figures.push(beside(
+        "create, by the protocol (bare: mkdir, record, 4 fsyncs)",
+        "< 50 ms",
+        &mut create,
+        &mut bare_create,
+    ));
+    figures.push(beside(
+        "first mount, by the protocol (bare: mount --bind, a process)",
+        "< 50 ms",
+        &mut mount,
+        &mut bare_mount,
+    ));
     figures.push(alone("get, by the protocol", "", shown(median(&mut get))));
     let stop = daemon.stop();
     figures.push(alone("stop", "< 10 s", shown(stop)));
@@ -105,11 +116,19 @@ fn many(figures: &mut Vec<Figure>) {
             let volumes = daemon.ok("VolumeDriver.List", "{}");
             assert_eq!(volumes["Volumes"].as_array().map(Vec::len), Some(MANY));
         }));
-        admin.push(timed(|| assert_eq!(daemon.admin("GET", "/v1/volumes", "").0, 200)));
+        admin.push(timed(|| {
+            assert_eq!(daemon.admin("GET", "/v1/volumes", "").0, 200)
+        }));
         command.push(timed(|| assert!(daemon.run(&["list"]).status.success())));
-        read.push(timed(|| assert_eq!(std::fs::read_dir(&records).expect("records").count(), MANY)));
+        read.push(timed(|| {
+            assert_eq!(std::fs::read_dir(&records).expect("records").count(), MANY)
+        }));
     }
-    figures.push(alone("start with 10,000 volumes, until List answers", "< 2 s", shown(median(&mut start))));
+    figures.push(alone(
+        "start with 10,000 volumes, until List answers",
+        "< 2 s",
+        shown(median(&mut start)),
+    ));
     let readdir = median(&mut read);
     let listed = median(&mut list);
     figures.push(Figure {
@@ -119,10 +138,26 @@ fn many(figures: &mut Vec<Figure>) {
         ratio: format!("{:.1}", listed.as_secs_f64() / readdir.as_secs_f64()),
         goal: "< 150 ms",
     });
-    figures.push(alone("GET /v1/volumes of 10,000, parsed", "", shown(median(&mut admin))));
-    figures.push(alone("windlass list of 10,000, the whole process", "< 150 ms", shown(median(&mut command))));
-    figures.push(alone("memory with 10,000 volumes (VmHWM)", "< 100 MB", format!("{} MiB", peak(&daemon) / 1024)));
-    figures.push(alone("idle CPU with 10,000 volumes, over 10 s", "", idle(&daemon)));
+    figures.push(alone(
+        "GET /v1/volumes of 10,000, parsed",
+        "",
+        shown(median(&mut admin)),
+    ));
+    figures.push(alone(
+        "windlass list of 10,000, the whole process",
+        "< 150 ms",
+        shown(median(&mut command)),
+    ));
+    figures.push(alone(
+        "memory with 10,000 volumes (VmHWM)",
+        "< 100 MB",
+        format!("{} MiB", peak(&daemon) / 1024),
+    ));
+    figures.push(alone(
+        "idle CPU with 10,000 volumes, over 10 s",
+        "",
+        idle(&daemon),
+    ));
 }
 
 fn quiet(command: &mut std::process::Command) {
@@ -132,12 +167,17 @@ fn quiet(command: &mut std::process::Command) {
 /// What a create costs at the very least: a directory, a record, both on disk, and an intent before and after.
 fn make_bare(dir: &Path, round: usize) {
     let at = dir.join(format!("v{round}"));
-    std::fs::DirBuilder::new().mode(0o755).create(&at).expect("a directory");
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&at)
+        .expect("a directory");
     for step in 0..2 {
         let file = std::fs::File::create(dir.join(format!("r{round}-{step}"))).expect("a file");
         std::io::Write::write_all(&mut &file, &[b'x'; 400]).expect("writes");
         file.sync_all().expect("syncs");
-        std::fs::File::open(dir).and_then(|d| d.sync_all()).expect("syncs");
+        std::fs::File::open(dir)
+            .and_then(|d| d.sync_all())
+            .expect("syncs");
     }
 }
 
@@ -147,15 +187,27 @@ fn bind(from: &Path, to: &Path) {
 
 fn peak(daemon: &Daemon<'_>) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak");
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .expect("a number")
 }
 
 fn idle(daemon: &Daemon<'_>) -> String {
     let ticks = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("its stat");
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().expect("fields").split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .filter_map(|f| f.parse().ok())
+            .collect();
         // utime and stime; the state, a letter, fell out.
         fields[10] + fields[11]
     };
@@ -181,20 +233,34 @@ fn shown(time: Duration) -> String {
 }
 
 fn alone(what: &'static str, goal: &'static str, measured: String) -> Figure {
-    Figure { what, measured, bare: String::new(), ratio: String::new(), goal }
+    Figure {
+        what,
+        measured,
+        bare: String::new(),
+        ratio: String::new(),
+        goal,
+    }
 }
 
 fn table(figures: &[Figure]) -> String {
     let mut table = String::from("| what | median | bare | ratio | goal |\n|---|---|---|---|---|\n");
     for f in figures {
-        let _ = writeln!(table, "| {} | {} | {} | {} | {} |", f.what, f.measured, f.bare, f.ratio, f.goal);
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} |",
+            f.what, f.measured, f.bare, f.ratio, f.goal
+        );
     }
     table
 }
 
 fn write_down(table: &str) {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown").to_owned();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name\t: "))
+        .unwrap_or("unknown")
+        .to_owned();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel: String = kernel.split('-').next().unwrap_or_default().trim().to_owned();
@@ -206,5 +272,6 @@ fn write_down(table: &str) {
          Machine: {model}, {cores} cores, Linux {kernel}, volumes on {}.\n\n## The daemon, vfs driver\n\n{table}",
         filesystem.trim()
     );
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/BENCHMARKS.md"), page).expect("docs/BENCHMARKS.md");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/BENCHMARKS.md"), page)
+        .expect("docs/BENCHMARKS.md");
 }

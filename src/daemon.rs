@@ -59,7 +59,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// The root is not the one that the configuration names.
-    #[error("the state directory {root} {found}, and the configuration asks for state-id {wanted}; is the right directory mounted there?")]
+    #[error(
+        "the state directory {root} {found}, and the configuration asks for state-id {wanted}; is the right directory mounted there?"
+    )]
     OtherRoot {
         /// The directory.
         root: PathBuf,
@@ -88,7 +90,10 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
     start_log(&config)?;
     check_root(&config)?;
     let _lock = FileLock::acquire(config.root.join("lock")).map_err(|error| match error {
-        SysError::LockHeld { pid, .. } => DaemonError::Running { root: config.root.clone(), pid },
+        SysError::LockHeld { pid, .. } => DaemonError::Running {
+            root: config.root.clone(),
+            pid,
+        },
         error => error.into(),
     })?;
     let state = State::open(&config.root)?;
@@ -119,7 +124,12 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
     result
 }
 
-async fn serve(config: Config, parts: Parts, command_line: &Layer, environment: &Layer) -> Result<(), DaemonError> {
+async fn serve(
+    config: Config,
+    parts: Parts,
+    command_line: &Layer,
+    environment: &Layer,
+) -> Result<(), DaemonError> {
     let mut signals = Signals::catch()?;
     let (docker, admins) = listen(&config)?;
     let service = Service::new(parts);
@@ -128,16 +138,32 @@ async fn serve(config: Config, parts: Parts, command_line: &Layer, environment: 
         let mut stop = stop.subscribe();
         async move { drop(stop.wait_for(|stop| *stop).await) }
     };
-    let mut servers = vec![tokio::spawn(api::serve_docker(service.clone(), docker, stopped()))];
-    let about = api::admin::About { root: config.root.clone() };
+    let mut servers = vec![tokio::spawn(api::serve_docker(
+        service.clone(),
+        docker,
+        stopped(),
+    ))];
+    let about = api::admin::About {
+        root: config.root.clone(),
+    };
     for admin in admins {
-        servers.push(tokio::spawn(api::serve_admin(service.clone(), about.clone(), admin, stopped())));
+        servers.push(tokio::spawn(api::serve_admin(
+            service.clone(),
+            about.clone(),
+            admin,
+            stopped(),
+        )));
     }
     log::info!(
         "windlass {} listens at {} and {}",
         env!("CARGO_PKG_VERSION"),
         config.docker_socket.display(),
-        config.admin_sockets.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+        config
+            .admin_sockets
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     );
     let started = service.start().await;
     let mut running = config;
@@ -219,11 +245,16 @@ fn listen(config: &Config) -> Result<(UnixListener, Vec<UnixListener>), DaemonEr
     };
     let group = match &config.group {
         None => SocketGroup::Id(0),
-        Some(text) => text.parse().map_or_else(|_| SocketGroup::Name(text.clone()), SocketGroup::Id),
+        Some(text) => text
+            .parse()
+            .map_or_else(|_| SocketGroup::Name(text.clone()), SocketGroup::Id),
     };
     let docker = bind(&config.docker_socket, None)?;
-    let admins: Result<Vec<_>, DaemonError> =
-        config.admin_sockets.iter().map(|path| bind(path, Some(&group))).collect();
+    let admins: Result<Vec<_>, DaemonError> = config
+        .admin_sockets
+        .iter()
+        .map(|path| bind(path, Some(&group)))
+        .collect();
     Ok((docker, admins?))
 }
 
@@ -246,7 +277,10 @@ fn slots(config: &Config, state: &State) -> Result<Vec<DriverSlot>, DaemonError>
     };
     let mut slots: Vec<DriverSlot> = Vec::new();
     for name in &names {
-        let known = DRIVERS.iter().find(|driver| *driver == name).ok_or_else(|| unknown_driver(name))?;
+        let known = DRIVERS
+            .iter()
+            .find(|driver| *driver == name)
+            .ok_or_else(|| unknown_driver(name))?;
         if slots.iter().all(|slot| slot.name() != *known) {
             slots.push(slot(known, config.root.join(known), own_options(known, &options)));
         }
@@ -256,14 +290,22 @@ fn slots(config: &Config, state: &State) -> Result<Vec<DriverSlot>, DaemonError>
         if !names.iter().any(|name| name == prefix) {
             return Err(InvalidValue::UnknownOption {
                 name: key.clone(),
-                nearest: nearest(prefix, names.iter().map(String::as_str)).map(|n| key.replacen(prefix, &n, 1)),
-                valid: names.iter().map(|name| format!("{name}.…")).collect::<Vec<_>>().join(", "),
+                nearest: nearest(prefix, names.iter().map(String::as_str))
+                    .map(|n| key.replacen(prefix, &n, 1)),
+                valid: names
+                    .iter()
+                    .map(|name| format!("{name}.…"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }
             .into());
         }
     }
     state.remember("drivers", &names.join(","))?;
-    state.remember("driver-opts", &serde_json::to_string(&options).expect("text by text"))?;
+    state.remember(
+        "driver-opts",
+        &serde_json::to_string(&options).expect("text by text"),
+    )?;
     Ok(slots)
 }
 
@@ -272,12 +314,20 @@ fn slot(name: &'static str, default_path: PathBuf, options: DriverOptions) -> Dr
         "vfs" => DriverSlot::new(
             name,
             Box::new(move |state| {
-                let open_state = |error: StateError| DriverError::Unavailable { driver: "vfs", why: error.to_string() };
+                let open_state = |error: StateError| DriverError::Unavailable {
+                    driver: "vfs",
+                    why: error.to_string(),
+                };
                 // The identity of the store that this host used before: an empty directory in its place (a
                 // filesystem that is not mounted) must not pass for it.
-                let expected = state.setting("vfs.store").map_err(open_state)?.and_then(|id| id.parse().ok());
+                let expected = state
+                    .setting("vfs.store")
+                    .map_err(open_state)?
+                    .and_then(|id| id.parse().ok());
                 let vfs = Vfs::open(&default_path, &options, expected)?;
-                state.remember("vfs.store", &vfs.store_id().to_string()).map_err(open_state)?;
+                state
+                    .remember("vfs.store", &vfs.store_id().to_string())
+                    .map_err(open_state)?;
                 Ok(Arc::new(vfs) as Arc<dyn Driver>)
             }),
         ),
@@ -307,7 +357,11 @@ fn check_root(config: &Config) -> Result<(), DaemonError> {
     if let Some(wanted) = config.state_id
         && !config.root.join(state::FILE).exists()
     {
-        return Err(DaemonError::OtherRoot { root: config.root.clone(), found: "holds no records".to_owned(), wanted });
+        return Err(DaemonError::OtherRoot {
+            root: config.root.clone(),
+            found: "holds no records".to_owned(),
+            wanted,
+        });
     }
     make_dir(&config.root, 0o711)
 }
@@ -317,7 +371,10 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), DaemonError> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(|source| DaemonError::Io { doing: format!("make the directory {}", path.display()), source })
+        .map_err(|source| DaemonError::Io {
+            doing: format!("make the directory {}", path.display()),
+            source,
+        })
 }
 
 /// Standard output by default: the engine logs a plugin's standard error as errors.
@@ -326,7 +383,10 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
         None => env_logger::Target::Stdout,
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.map_err(|source| DaemonError::Io { doing: format!("open the log {}", path.display()), source })?;
+            let file = file.map_err(|source| DaemonError::Io {
+                doing: format!("open the log {}", path.display()),
+                source,
+            })?;
             env_logger::Target::Pipe(Box::new(file))
         }
     };
@@ -340,5 +400,8 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
 }
 
 fn io(doing: &str) -> impl Fn(std::io::Error) -> DaemonError {
-    move |source| DaemonError::Io { doing: doing.to_owned(), source }
+    move |source| DaemonError::Io {
+        doing: doing.to_owned(),
+        source,
+    }
 }

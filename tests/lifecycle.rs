@@ -10,7 +10,9 @@ use serde_json::json;
 
 fn refused(home: &Home, change: impl FnOnce(&mut std::process::Command)) -> String {
     let mut command = home.command();
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     change(&mut command);
     let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -24,7 +26,10 @@ fn a_second_daemon_on_the_same_root_is_refused_with_the_first_one_s_pid() {
     let home = Home::new();
     let first = home.start();
     let said = refused(&home, |_| ());
-    assert!(said.contains(&first.pid().to_string()) && said.contains(text(&home.root())), "{said}");
+    assert!(
+        said.contains(&first.pid().to_string()) && said.contains(text(&home.root())),
+        "{said}"
+    );
     first.ok("VolumeDriver.List", "{}");
     first.kill();
     home.start();
@@ -69,16 +74,29 @@ fn sockets_and_records_are_for_root_and_the_group_alone_and_nothing_listens_on_t
     let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
         .expect("its files")
         .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
-        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .filter_map(|link| {
+            link.to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')
+                .map(str::to_owned)
+        })
         .collect();
     assert!(!sockets.is_empty());
     for table in ["tcp", "tcp6", "udp", "udp6"] {
-        let table = std::fs::read_to_string(format!("/proc/{}/net/{table}", daemon.pid())).unwrap_or_default();
-        let inodes: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().nth(9)).collect();
-        assert!(!sockets.iter().any(|socket| inodes.contains(&socket.as_str())), "it has a network socket");
+        let table =
+            std::fs::read_to_string(format!("/proc/{}/net/{table}", daemon.pid())).unwrap_or_default();
+        let inodes: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(9))
+            .collect();
+        assert!(
+            !sockets.iter().any(|socket| inodes.contains(&socket.as_str())),
+            "it has a network socket"
+        );
     }
     let unknown = Home::new();
-    assert!(refused(&unknown, |c| drop(c.args(["--group", "no-such-group"]))).contains("no-such-group"));
+    let said = refused(&unknown, |c| _ = c.args(["--group", "no-such-group"]));
+    assert!(said.contains("no-such-group"), "{said}");
 }
 
 #[test]
@@ -92,7 +110,10 @@ fn sighup_reads_the_file_again_and_a_bad_file_changes_nothing() {
     });
     daemon.say(&["create", "v"]);
     let policy = |key: &str| daemon.json(&["inspect", "v"])["Policy"][key].clone();
-    assert_eq!((policy("on-remove"), policy("trash-ttl")), (json!("keep"), json!("3d")));
+    assert_eq!(
+        (policy("on-remove"), policy("trash-ttl")),
+        (json!("keep"), json!("3d"))
+    );
     let reload = |content: &str, expected: &str| {
         std::fs::write(&file, content).expect("writes");
         daemon.signal("HUP");
@@ -104,7 +125,10 @@ fn sighup_reads_the_file_again_and_a_bad_file_changes_nothing() {
         }
         panic!("{expected:?} does not appear in the log:\n{}", home.log());
     };
-    reload("on-remove = \"delete\"\ntrash-ttl = \"1d\"\ngroup = \"12345\"\n", "need a restart: group");
+    reload(
+        "on-remove = \"delete\"\ntrash-ttl = \"1d\"\ngroup = \"12345\"\n",
+        "need a restart: group",
+    );
     assert_eq!(policy("on-remove"), "delete");
     assert_eq!(policy("trash-ttl"), "3d", "the environment wins over the file");
     reload("on-remove = \"shred\"\n", "the configuration stays as it was");
@@ -114,15 +138,18 @@ fn sighup_reads_the_file_again_and_a_bad_file_changes_nothing() {
 #[test]
 fn bad_settings_are_refused_by_the_name_of_their_place() {
     let home = Home::new();
-    let said = refused(&home, |c| drop(c.env("WINDLASS_TRASH_TTL", "seven")));
-    assert!(said.contains("WINDLASS_TRASH_TTL") && said.contains("seven"), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--on-remove", "shred"])));
+    let said = refused(&home, |c| _ = c.env("WINDLASS_TRASH_TTL", "seven"));
+    assert!(
+        said.contains("WINDLASS_TRASH_TTL") && said.contains("seven"),
+        "{said}"
+    );
+    let said = refused(&home, |c| _ = c.args(["--on-remove", "shred"]));
     assert!(said.contains("--on-remove") && said.contains("shred"), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--drivers", "vfss"])));
+    let said = refused(&home, |c| _ = c.args(["--drivers", "vfss"]));
     assert!(said.contains("did you mean \"vfs\""), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--driver-opts", "vfs.pth=/x"])));
+    let said = refused(&home, |c| _ = c.args(["--driver-opts", "vfs.pth=/x"]));
     assert!(said.contains("pth") && said.contains("path"), "{said}");
-    let said = refused(&home, |c| drop(c.args(["--driver-opts", "dm.fs=ext4"])));
+    let said = refused(&home, |c| _ = c.args(["--driver-opts", "dm.fs=ext4"]));
     assert!(said.contains("dm.fs"), "{said}");
 }
 
@@ -134,8 +161,19 @@ fn a_configured_root_starts_from_what_it_remembers() {
     daemon.stop();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"));
     command
-        .args(["daemon", "--root", text(&home.root()), "--mount-root", text(&home.mounts())])
-        .args(["--docker-socket", text(&home.docker_socket()), "--admin-socket", text(&home.admin_socket())])
+        .args([
+            "daemon",
+            "--root",
+            text(&home.root()),
+            "--mount-root",
+            text(&home.mounts()),
+        ])
+        .args([
+            "--docker-socket",
+            text(&home.docker_socket()),
+            "--admin-socket",
+            text(&home.admin_socket()),
+        ])
         .stdout(std::process::Stdio::null());
     let daemon = home.start_with(|given| *given = command);
     assert_eq!(daemon.json(&["info"])["vfs"]["Path"], json!(home.volumes()));
@@ -148,10 +186,13 @@ fn another_directory_in_the_place_of_the_right_one_is_not_touched() {
     let home = Home::new();
     let daemon = home.start();
     daemon.say(&["create", "v"]);
-    let id = daemon.json(&["info"])["General"]["StateID"].as_str().expect("an id").to_owned();
+    let id = daemon.json(&["info"])["General"]["StateID"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     daemon.stop();
     let empty = Home::new();
-    let said = refused(&empty, |c| drop(c.args(["--state-id", &id])));
+    let said = refused(&empty, |c| _ = c.args(["--state-id", &id]));
     assert!(said.contains(&id) && said.contains("mounted"), "{said}");
     assert!(!empty.root().exists(), "nothing was made in it");
 
@@ -167,7 +208,11 @@ fn another_directory_in_the_place_of_the_right_one_is_not_touched() {
     assert!(said.contains("mounted"), "{said}");
     assert!(!daemon.err("VolumeDriver.Create", r#"{"Name":"w"}"#).is_empty());
     assert_ne!(daemon.json(&["info"])["General"]["Warnings"], json!([]));
-    assert_eq!(std::fs::read_dir(home.volumes()).expect("the path").count(), 0, "nothing was made in it");
+    assert_eq!(
+        std::fs::read_dir(home.volumes()).expect("the path").count(),
+        0,
+        "nothing was made in it"
+    );
     // The right one comes back, and the daemon takes it up by itself.
     std::fs::remove_dir(home.volumes()).expect("empty");
     std::fs::rename(&hidden, home.volumes()).expect("moved back");
@@ -194,7 +239,11 @@ fn a_damaged_record_is_named_and_the_rest_works() {
     let daemon = home.start();
     daemon.ok("VolumeDriver.Get", r#"{"Name":"bad"}"#);
     assert_ne!(daemon.json(&["inspect", "bad"])["State"], "ready");
-    assert!(!daemon.err("VolumeDriver.Mount", r#"{"Name":"bad","ID":"c1"}"#).is_empty());
+    assert!(
+        !daemon
+            .err("VolumeDriver.Mount", r#"{"Name":"bad","ID":"c1"}"#)
+            .is_empty()
+    );
     assert!(!daemon.err("VolumeDriver.Remove", r#"{"Name":"bad"}"#).is_empty());
     daemon.ok("VolumeDriver.Mount", r#"{"Name":"good","ID":"c1"}"#);
     daemon.ok("VolumeDriver.Unmount", r#"{"Name":"good","ID":"c1"}"#);

@@ -9,18 +9,36 @@ use serde_json::json;
 fn a_volume_s_life_as_the_engine_sees_it() {
     let home = Home::new();
     let daemon = home.start();
-    assert_eq!(daemon.call("Plugin.Activate", ""), json!({"Implements": ["VolumeDriver"]}));
-    assert_eq!(daemon.call("VolumeDriver.Capabilities", "{}"), json!({"Capabilities": {"Scope": "local"}}));
-    daemon.ok("VolumeDriver.Create", r#"{"Name":"pg","Opts":{"uid":"70","mode":"0700"}}"#);
+    assert_eq!(
+        daemon.call("Plugin.Activate", ""),
+        json!({"Implements": ["VolumeDriver"]})
+    );
+    assert_eq!(
+        daemon.call("VolumeDriver.Capabilities", "{}"),
+        json!({"Capabilities": {"Scope": "local"}})
+    );
+    daemon.ok(
+        "VolumeDriver.Create",
+        r#"{"Name":"pg","Opts":{"uid":"70","mode":"0700"}}"#,
+    );
     let at = daemon.ok("VolumeDriver.Mount", r#"{"Name":"pg","ID":"c1"}"#)["Mountpoint"].clone();
     let at = std::path::PathBuf::from(at.as_str().expect("a path"));
     std::fs::write(at.join("data"), "kept").expect("the volume can be written to");
-    assert_eq!(daemon.ok("VolumeDriver.Path", r#"{"Name":"pg"}"#)["Mountpoint"], json!(at));
+    assert_eq!(
+        daemon.ok("VolumeDriver.Path", r#"{"Name":"pg"}"#)["Mountpoint"],
+        json!(at)
+    );
 
     let volume = daemon.ok("VolumeDriver.Get", r#"{"Name":"pg"}"#)["Volume"].clone();
-    assert_eq!((&volume["Name"], &volume["Mountpoint"]), (&json!("pg"), &json!(at)));
+    assert_eq!(
+        (&volume["Name"], &volume["Mountpoint"]),
+        (&json!("pg"), &json!(at))
+    );
     let created = volume["CreatedAt"].as_str().expect("a time");
-    assert!(created.len() == 20 && created.ends_with('Z') && created.contains('T'), "RFC 3339: {created}");
+    assert!(
+        created.len() == 20 && created.ends_with('Z') && created.contains('T'),
+        "RFC 3339: {created}"
+    );
     assert_eq!(volume["Status"]["Driver"], "vfs");
     assert_eq!(volume["Status"]["Policy"]["on-remove"], "trash");
     assert_eq!(volume["Status"]["Snapshots"], json!([]));
@@ -31,7 +49,11 @@ fn a_volume_s_life_as_the_engine_sees_it() {
     assert!(mounted_below(&home.mounts()).is_empty());
     daemon.ok("VolumeDriver.Remove", r#"{"Name":"pg"}"#);
     assert_eq!(daemon.ok("VolumeDriver.List", "{}")["Volumes"], json!([]));
-    assert!(daemon.err("VolumeDriver.Get", r#"{"Name":"pg"}"#).contains("does not exist"));
+    assert!(
+        daemon
+            .err("VolumeDriver.Get", r#"{"Name":"pg"}"#)
+            .contains("does not exist")
+    );
 }
 
 #[test]
@@ -43,7 +65,10 @@ fn repeated_calls_are_answered_as_the_first_ones() {
         daemon.ok("VolumeDriver.Create", r#"{"Name":"v","Opts":null}"#);
     }
     let said = daemon.err("VolumeDriver.Create", r#"{"Name":"v","Opts":{"uid":"71"}}"#);
-    assert!(said.contains("uid") && said.contains("70") && said.contains("71"), "{said}");
+    assert!(
+        said.contains("uid") && said.contains("70") && said.contains("71"),
+        "{said}"
+    );
     for _ in 0..3 {
         daemon.ok("VolumeDriver.Unmount", r#"{"Name":"v","ID":"never"}"#);
         daemon.ok("VolumeDriver.Unmount", r#"{"Name":"nothing","ID":"never"}"#);
@@ -58,18 +83,44 @@ fn an_empty_body_is_refused_and_changes_nothing() {
     let home = Home::new();
     let daemon = home.start();
     for call in ["Create", "Remove", "Mount", "Unmount", "Path", "Get"] {
-        for body in ["", " ", "{}", "null", "[]", "{\"Name\":", r#"{"Name":7,"ID":"x"}"#] {
-            let (status, answer) = daemon.try_call(&format!("VolumeDriver.{call}"), body).expect("an answer");
+        for body in [
+            "",
+            " ",
+            "{}",
+            "null",
+            "[]",
+            "{\"Name\":",
+            r#"{"Name":7,"ID":"x"}"#,
+        ] {
+            let (status, answer) = daemon
+                .try_call(&format!("VolumeDriver.{call}"), body)
+                .expect("an answer");
             assert_eq!(status, 400, "{call} {body}: {answer}");
-            assert!(answer["Err"].as_str().is_some_and(|said| said.contains(call)), "{call} {body}: {answer}");
+            assert!(
+                answer["Err"].as_str().is_some_and(|said| said.contains(call)),
+                "{call} {body}: {answer}"
+            );
         }
     }
     let long = format!(r#"{{"Name":"v","Opts":{{"size":"{}"}}}}"#, "1".repeat(2 << 20));
     let answer = daemon.try_call("VolumeDriver.Create", &long);
-    assert!(answer.is_none_or(|(status, _)| status == 400), "a body without end is not read to its end");
-    assert_eq!(daemon.try_call("VolumeDriver.Nonsense", "{}").expect("an answer").0, 404);
+    assert!(
+        answer.is_none_or(|(status, _)| status == 400),
+        "a body without end is not read to its end"
+    );
+    assert_eq!(
+        daemon
+            .try_call("VolumeDriver.Nonsense", "{}")
+            .expect("an answer")
+            .0,
+        404
+    );
     assert_eq!(daemon.ok("VolumeDriver.List", "{}")["Volumes"], json!([]));
-    assert!(std::fs::read_dir(home.volumes()).expect("the path").all(|e| e.expect("an entry").file_name() == ".windlass"));
+    assert!(
+        std::fs::read_dir(home.volumes())
+            .expect("the path")
+            .all(|e| e.expect("an entry").file_name() == ".windlass")
+    );
 }
 
 #[test]
@@ -77,12 +128,29 @@ fn hostile_names_and_options_are_refused_by_name() {
     let home = Home::new();
     let daemon = home.start();
     let long = "x".repeat(300);
-    for name in ["", ".", "..", "../x", "a/b", "/etc", ".windlass", "a\0b", "naïve", "-rf", "a b", "a\nb", &long] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc",
+        ".windlass",
+        "a\0b",
+        "naïve",
+        "-rf",
+        "a b",
+        "a\nb",
+        &long,
+    ] {
         let body = json!({"Name": name, "ID": "c1", "Opts": {}}).to_string();
         for call in ["Create", "Remove", "Mount", "Unmount", "Path", "Get"] {
             let said = daemon.err(&format!("VolumeDriver.{call}"), &body);
             assert!(said.contains("name"), "{call} {name:?}: {said}");
-            assert!(said.len() < 400 && !said.contains('\n'), "{call} {name:?}: {said}");
+            assert!(
+                said.len() < 400 && !said.contains('\n'),
+                "{call} {name:?}: {said}"
+            );
         }
     }
     for (option, value, expected) in [
@@ -95,7 +163,10 @@ fn hostile_names_and_options_are_refused_by_name() {
         ("on-remove", "shred", "trash, delete or keep"),
         ("backup", "s3://bucket", "backup"),
     ] {
-        let said = daemon.err("VolumeDriver.Create", &json!({"Name": "v", "Opts": {option: value}}).to_string());
+        let said = daemon.err(
+            "VolumeDriver.Create",
+            &json!({"Name": "v", "Opts": {option: value}}).to_string(),
+        );
         assert!(said.contains(expected), "{option}={value}: {said}");
     }
     assert_eq!(daemon.ok("VolumeDriver.List", "{}")["Volumes"], json!([]));
@@ -130,7 +201,11 @@ fn a_killed_daemon_finds_its_mounts_again() {
     let before = mounted_below(&home.mounts());
     daemon.kill();
     let daemon = home.start();
-    assert_eq!(mounted_below(&home.mounts()), before, "reused, not mounted once more");
+    assert_eq!(
+        mounted_below(&home.mounts()),
+        before,
+        "reused, not mounted once more"
+    );
     // The engine, if it was killed too, mounts the same id again and unmounts it once.
     daemon.ok("VolumeDriver.Mount", r#"{"Name":"v","ID":"c1"}"#);
     assert_eq!(mounted_below(&home.mounts()), before);
@@ -152,7 +227,10 @@ fn a_mount_that_vanished_is_made_again_at_the_start() {
     daemon.kill();
     daemon::shell(&["umount", &at]);
     let daemon = home.start();
-    assert_eq!(daemon.ok("VolumeDriver.Path", r#"{"Name":"v"}"#)["Mountpoint"], json!(at));
+    assert_eq!(
+        daemon.ok("VolumeDriver.Path", r#"{"Name":"v"}"#)["Mountpoint"],
+        json!(at)
+    );
     assert_eq!(std::fs::read_to_string(format!("{at}/f")).expect("reads"), "x");
     daemon.ok("VolumeDriver.Unmount", r#"{"Name":"v","ID":"c1"}"#);
 }
@@ -166,7 +244,9 @@ fn get_waits_for_a_create_under_way_and_sees_other_hosts_volumes() {
     let neighbour = {
         let volumes = home.volumes();
         other.start_with(move |command| {
-            command.arg("--driver-opts").arg(format!("vfs.path={}", volumes.display()));
+            command
+                .arg("--driver-opts")
+                .arg(format!("vfs.path={}", volumes.display()));
         })
     };
     neighbour.ok("VolumeDriver.Create", r#"{"Name":"shared","Opts":{"uid":"70"}}"#);
@@ -189,7 +269,12 @@ fn get_waits_for_a_create_under_way_and_sees_other_hosts_volumes() {
             });
         }
     });
-    assert_eq!(daemon.ok("VolumeDriver.List", "{}")["Volumes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        daemon.ok("VolumeDriver.List", "{}")["Volumes"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
 }
 
 #[test]
@@ -199,12 +284,18 @@ fn a_volume_in_use_is_not_removed() {
     daemon.ok("VolumeDriver.Create", r#"{"Name":"v"}"#);
     let at = daemon.say(&["mount", "v"]);
     let said = daemon.err("VolumeDriver.Remove", r#"{"Name":"v"}"#);
-    assert!(said.contains("in use") && said.contains("windlass mount"), "{said}");
+    assert!(
+        said.contains("in use") && said.contains("windlass mount"),
+        "{said}"
+    );
     assert_eq!(mounted_below(&home.mounts()), [std::path::PathBuf::from(at)]);
     daemon.say(&["umount", "v"]);
     daemon.say(&["protect", "v"]);
     let said = daemon.err("VolumeDriver.Remove", r#"{"Name":"v"}"#);
-    assert!(said.contains("protected") && said.contains("windlass unprotect v"), "{said}");
+    assert!(
+        said.contains("protected") && said.contains("windlass unprotect v"),
+        "{said}"
+    );
     daemon.say(&["unprotect", "v"]);
     daemon.ok("VolumeDriver.Remove", r#"{"Name":"v"}"#);
 }
@@ -220,5 +311,8 @@ fn docker_s_remove_can_be_ignored_and_a_mount_can_create() {
     std::fs::write(home.volumes().join("v/f"), "kept").expect("writes");
     daemon.ok("VolumeDriver.Remove", r#"{"Name":"v"}"#);
     assert_eq!(daemon.ok("VolumeDriver.List", "{}")["Volumes"], json!([]));
-    assert_eq!(std::fs::read_to_string(home.volumes().join("v/f")).expect("reads"), "kept");
+    assert_eq!(
+        std::fs::read_to_string(home.volumes().join("v/f")).expect("reads"),
+        "kept"
+    );
 }

@@ -86,17 +86,27 @@ impl DaemonArgs {
         let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
         let paths = |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Vec<_>>();
         let debug = self.debug.unwrap_or(false).then(|| "debug".to_owned());
-        let admin = if self.admin_socket.is_empty() { self.socket.as_slice() } else { &self.admin_socket };
+        let admin = if self.admin_socket.is_empty() {
+            self.socket.as_slice()
+        } else {
+            &self.admin_socket
+        };
         [
             ("admin-socket", paths(admin)),
             ("cmd-timeout", one(self.cmd_timeout.clone())),
             ("config", one(self.config.as_deref().map(text))),
-            ("create-on-docker-mount", one(self.create_on_docker_mount.map(|v| v.to_string()))),
+            (
+                "create-on-docker-mount",
+                one(self.create_on_docker_mount.map(|v| v.to_string())),
+            ),
             ("docker-socket", one(self.docker_socket.as_deref().map(text))),
             ("driver-opts", self.driver_opts.clone()),
             ("drivers", self.drivers.clone()),
             ("group", one(self.group.clone())),
-            ("ignore-docker-delete", one(self.ignore_docker_delete.map(|v| v.to_string()))),
+            (
+                "ignore-docker-delete",
+                one(self.ignore_docker_delete.map(|v| v.to_string())),
+            ),
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
             ("mount-root", one(self.mount_root.as_deref().map(text))),
@@ -114,5 +124,7 @@ impl DaemonArgs {
 
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(args: &DaemonArgs) -> Result<(), Error> {
-    crate::daemon::run(&args.settings()).map_err(|error| Error::Daemon { source: Box::new(error) })
+    crate::daemon::run(&args.settings()).map_err(|error| Error::Daemon {
+        source: Box::new(error),
+    })
 }

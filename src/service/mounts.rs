@@ -234,8 +234,8 @@ impl Service {
             &[("id", id.to_owned()), ("at", target.display().to_string())],
         );
         self.catalog_mut().update(name, |entry| {
-            entry.mounted = Some(target.to_owned());
             entry.holds.insert(hold.mount_id.clone(), hold);
+            entry.mounted = self.places(entry).into_iter().next();
         });
         Ok(())
     }

@@ -255,10 +255,16 @@ impl State {
 
 /// Makes the file before SQLite does, for root's eyes only; the write-ahead log takes its mode from it.
 fn make_private(path: &Path) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(StateError::File { path: path.to_owned(), source: error })
-        }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(StateError::File {
+            path: path.to_owned(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }

@@ -70,14 +70,14 @@ pub fn remount(target: impl AsRef<Path>, access: Access) -> Result<()> {
     let target = target.as_ref();
     let present = statvfs(target).during("remount", target)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-    // A remount sets all the flags of the mount anew: those not named would be dropped.
+    // A remount sets all the flags of the mount anew: those not named would be dropped. Relative access times are the
+    // kernel's default here, and a remount that names none of the atime flags keeps what there was (do_mount()).
     for (has, flag) in [
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
         (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ] {
         flags.set(flag, present.contains(has));
     }

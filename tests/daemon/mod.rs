@@ -32,7 +32,10 @@ struct Loop {
 impl Home {
     /// Directories on the machine's own filesystem.
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), filesystem: None }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            filesystem: None,
+        }
     }
 
     /// The same with the volumes on a filesystem of their own: `btrfs` or `xfs`.
@@ -41,7 +44,9 @@ impl Home {
         let image = home.dir.path().join("image");
         let at = home.volumes();
         std::fs::create_dir(&at).expect("a mount point");
-        std::fs::File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("a sparse file");
+        std::fs::File::create(&image)
+            .and_then(|file| file.set_len(400 << 20))
+            .expect("a sparse file");
         let mkfs = match kind {
             "btrfs" => vec!["mkfs.btrfs", "-q"],
             "xfs" => vec!["mkfs.xfs", "-q", "-m", "reflink=1"],
@@ -91,11 +96,21 @@ impl Home {
     /// The command that starts the daemon here.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log"));
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path().join("log"));
         let log = log.expect("a log file");
         command
             .arg("daemon")
-            .args(["--root", text(&self.root()), "--drivers", "vfs", "--log-level", "debug"])
+            .args([
+                "--root",
+                text(&self.root()),
+                "--drivers",
+                "vfs",
+                "--log-level",
+                "debug",
+            ])
             .arg("--driver-opts")
             .arg(format!("vfs.path={}", self.volumes().display()))
             .args(["--mount-root", text(&self.mounts())])
@@ -123,7 +138,11 @@ impl Home {
         let give_up = Instant::now() + Duration::from_secs(20);
         while daemon.try_call("VolumeDriver.List", "{}").is_none() {
             let ended = daemon.child.try_wait().expect("a child");
-            assert!(ended.is_none() && Instant::now() < give_up, "no answer ({ended:?}); its log:\n{}", self.log());
+            assert!(
+                ended.is_none() && Instant::now() < give_up,
+                "no answer ({ended:?}); its log:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         daemon
@@ -142,7 +161,9 @@ impl Drop for Home {
 impl Daemon<'_> {
     /// A call of Docker's protocol; its JSON.
     pub fn call(&self, call: &str, body: &str) -> Value {
-        self.try_call(call, body).unwrap_or_else(|| panic!("{call} {body}: no answer; the log:\n{}", self.home.log())).1
+        self.try_call(call, body)
+            .unwrap_or_else(|| panic!("{call} {body}: no answer; the log:\n{}", self.home.log()))
+            .1
     }
 
     /// A call that must succeed.
@@ -154,14 +175,22 @@ impl Daemon<'_> {
 
     /// A call that must fail; what it says.
     pub fn err(&self, call: &str, body: &str) -> String {
-        let said = self.call(call, body)["Err"].as_str().unwrap_or_default().to_owned();
+        let said = self.call(call, body)["Err"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         assert!(!said.is_empty(), "{call} {body} succeeded");
         said
     }
 
     /// A call as the engine makes it (no content type, an empty `Host`): status and JSON; `None` if the daemon hangs up.
     pub fn try_call(&self, call: &str, body: &str) -> Option<(u16, Value)> {
-        let (status, body) = request(&self.home.docker_socket(), "POST", &format!("/{call}"), body.as_bytes())?;
+        let (status, body) = request(
+            &self.home.docker_socket(),
+            "POST",
+            &format!("/{call}"),
+            body.as_bytes(),
+        )?;
         Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
@@ -187,8 +216,14 @@ impl Daemon<'_> {
     pub fn say(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "windlass {args:?}: {errors}\nthe log:\n{}", self.home.log());
-        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+        assert!(
+            output.status.success(),
+            "windlass {args:?}: {errors}\nthe log:\n{}",
+            self.home.log()
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned()
     }
 
     /// A command that must succeed; its standard output as JSON.
@@ -202,7 +237,11 @@ impl Daemon<'_> {
         let output = self.run(args);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "windlass {args:?} succeeded");
-        assert_eq!(errors.trim_end().lines().count(), 1, "an error is one line: {errors}");
+        assert_eq!(
+            errors.trim_end().lines().count(),
+            1,
+            "an error is one line: {errors}"
+        );
         (output.status.code().expect("it exits"), errors)
     }
 
@@ -258,20 +297,30 @@ impl Drop for Daemon<'_> {
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: \r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: \r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
-    let status = std::str::from_utf8(&answer[..end]).ok()?.split(' ').nth(1)?.parse().ok()?;
+    let status = std::str::from_utf8(&answer[..end])
+        .ok()?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
     Some((status, answer.split_off(end + 4)))
 }
 
 /// Runs a command that must succeed.
 pub fn shell(command: &[&str]) -> String {
-    let output = Command::new(command[0]).args(&command[1..]).output().expect(command[0]);
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .expect(command[0]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -285,7 +334,10 @@ pub fn text(path: &Path) -> &str {
 /// What is mounted at or below `dir`, the deepest last.
 pub fn mounted_below(dir: &Path) -> Vec<PathBuf> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
     points.filter(|at| at.starts_with(dir)).collect()
 }
 
