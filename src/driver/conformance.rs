@@ -376,6 +376,10 @@ impl Bench {
         assert!(!driver.is_mounted(&other, &one).expect("known"));
         driver.unmount(&other, &one).expect("not there, nothing done");
         assert!(driver.is_mounted(&volume, &one).expect("known"));
+        match driver.users(&volume, std::slice::from_ref(&one)).expect("asked") {
+            Users::Known(users) => assert!(users.iter().any(|user| user.contains("two")), "{users:?}"),
+            Users::Unknown => {}
+        }
         match driver.users(&volume, &[one.clone(), two.clone()]).expect("asked") {
             Users::Known(users) => assert_eq!(users, [""; 0], "our own mounts are no users"),
             Users::Unknown => {}
