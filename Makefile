@@ -136,8 +136,8 @@ test: ## Run unit tests, integration tests, and plugin tests in the real engine
 	    echo "No Docker engine answers: tests that need one are skipped"; \
 	fi; \
 	if command -v cargo-nextest >/dev/null; then \
-	    cargo nextest run --locked $(ARGS); \
 	    cargo test --locked --doc; \
+	    cargo nextest run --locked $(ARGS); \
 	else \
 	    cargo test --locked $(ARGS); \
 	fi
