@@ -161,4 +161,4 @@ lint: ## Check format, lints, scripts and JSON
 clean: ## Remove what was built here, and the images made from it
 	cargo clean
 	rm -rf build/plugin build/ci-tools
-	@! $(engine_answers) || docker image rm windlass-rootfs windlass-box >/dev/null 2>&1 || true
+	@! $(engine_answers) || docker image rm windlass-rootfs windlass-tools windlass-box >/dev/null 2>&1 || true
