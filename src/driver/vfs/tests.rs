@@ -34,6 +34,15 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Mount points, cleared whatever happened.
+struct Targets(tempfile::TempDir);
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        crate::sys::testing::detach_all(self.0.path());
+    }
+}
+
 fn fixture(path: PathBuf, guard: Box<dyn std::any::Any>) -> Fixture {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let at = |path: &PathBuf| path.clone();
@@ -71,7 +80,7 @@ fn fixture(path: PathBuf, guard: Box<dyn std::any::Any>) -> Fixture {
             }));
             left
         }),
-        _guard: Box::new((guard, scratch)),
+        _guard: Box::new((Targets(scratch), guard)),
     }
 }
 
