@@ -117,7 +117,7 @@ uninstall-service: ## Remove the service and the binary; settings, volumes and r
 # --- showing and testing ---
 
 .PHONY: demo
-demo: ## Show it at work: with docker where an engine answers, else the daemon alone
+demo: setup ## Show it at work: with docker where an engine answers, else the daemon alone
 	@if $(engine_answers); then $(MAKE) --no-print-directory rootfs box; \
 	    else $(MAKE) --no-print-directory build/plugin/windlass; fi
 	@demo/run
@@ -128,7 +128,7 @@ demo-clean: ## Remove everything that the demo made
 
 # With nextest where it is there. The tests that need an engine find the plugin's root filesystem in WINDLASS_TEST_PLUGIN_ROOTFS.
 .PHONY: test
-test: ## Run unit tests, integration tests, and plugin tests in the real engine
+test: setup ## Run unit tests, integration tests, and plugin tests in the real engine
 	@if $(engine_answers); then \
 	    $(MAKE) --no-print-directory rootfs box; \
 	    export WINDLASS_TEST_PLUGIN_ROOTFS=$(abspath $(rootfs)); \
@@ -144,7 +144,7 @@ test: ## Run unit tests, integration tests, and plugin tests in the real engine
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	cargo bench --locked
+	cargo bench --locked --bench daemon
 
 .PHONY: fmt
 fmt: ## Format the code
