@@ -40,10 +40,12 @@ RUN set -eu; \
 
 # Docker refuses to create a plugin whose root filesystem it has already: the build id tells two builds apart.
 FROM tools AS stamp
+LABEL windlass=rootfs
 ARG BUILD_ID=unknown
 RUN echo "$BUILD_ID" >/windlass-build
 
 FROM scratch AS base
+LABEL windlass=rootfs
 COPY --from=tools /rootfs /
 COPY --from=stamp /windlass-build /etc/windlass-build
 ENTRYPOINT ["/usr/bin/windlass"]

@@ -136,8 +136,8 @@ test: ## Run unit tests, integration tests, and plugin tests in the real engine
 	    echo "No Docker engine answers: tests that need one are skipped"; \
 	fi; \
 	if command -v cargo-nextest >/dev/null; then \
-	    cargo nextest run --locked $(ARGS); \
 	    cargo test --locked --doc; \
+	    cargo nextest run --locked $(ARGS); \
 	else \
 	    cargo test --locked $(ARGS); \
 	fi
@@ -161,4 +161,4 @@ lint: ## Check format, lints, scripts and JSON
 clean: ## Remove what was built here, and the images made from it
 	cargo clean
 	rm -rf build/plugin build/ci-tools
-	@! $(engine_answers) || docker image rm windlass-rootfs windlass-box >/dev/null 2>&1 || true
+	@! $(engine_answers) || docker image rm windlass-rootfs windlass-tools windlass-box >/dev/null 2>&1 || true

@@ -161,7 +161,7 @@ fn many(figures: &mut Vec<Figure>) {
 }
 
 fn quiet(command: &mut std::process::Command) {
-    command.args(["--log-level", "warn"]);
+    command.env("WINDLASS_LOG_LEVEL", "warn");
 }
 
 /// What a create costs at the very least: a directory, a record, both on disk, and an intent before and after.

@@ -165,9 +165,13 @@ async fn serve(
             .collect::<Vec<_>>()
             .join(", "),
     );
-    let started = service.start().await;
+    // A driver may hang on its storage; a daemon that starts must still be able to stop.
+    let started = tokio::select! {
+        started = service.start() => started.map(|()| true),
+        () = signals.stop() => Ok(false),
+    };
     let mut running = config;
-    if started.is_ok() {
+    if let Ok(true) = started {
         while let Wish::Reload = signals.next().await {
             reload(&service, &mut running, command_line, environment);
         }
@@ -184,7 +188,7 @@ async fn serve(
     for path in running.admin_sockets.iter().chain([&running.docker_socket]) {
         let _ = std::fs::remove_file(path);
     }
-    started.map_err(DaemonError::from)
+    started.map(drop).map_err(DaemonError::from)
 }
 
 /// SIGHUP: the file is read again; a file that cannot be used changes nothing.
@@ -222,6 +226,10 @@ impl Signals {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
         })
+    }
+
+    async fn stop(&mut self) {
+        while let Wish::Reload = self.next().await {}
     }
 
     async fn next(&mut self) -> Wish {

@@ -2,9 +2,9 @@
 //!
 //! The map of the rooms. Each knows only those after its arrow (`tests/house.rs` holds the `use crate::` lines to it):
 //!
-//! - `cli → client → api::types → model`; `cli::daemon → daemon`
+//! - `cli → client → api::types → model`; `cli::daemon → config, daemon`, `cli::error → daemon`
 //! - `daemon → config, api, service, driver, state, sys`
-//! - `api → service → driver, state, sys`
+//! - `api → service, driver, state`; `service → driver, state, sys`
 //! - `driver → sys`, `state → driver` (the operations that it records), and everybody may use `model`
 
 pub mod api;

@@ -89,6 +89,7 @@ fn an_empty_body_is_refused_and_changes_nothing() {
             "{}",
             "null",
             "[]",
+            r#"["v",null]"#,
             "{\"Name\":",
             r#"{"Name":7,"ID":"x"}"#,
         ] {
@@ -298,6 +299,29 @@ fn a_volume_in_use_is_not_removed() {
     );
     daemon.say(&["unprotect", "v"]);
     daemon.ok("VolumeDriver.Remove", r#"{"Name":"v"}"#);
+}
+
+/// A removed volume's name may begin another one's id: the engine repeats a Remove, and the other one went to the trash.
+#[test]
+fn the_engine_never_abbreviates() {
+    let home = Home::new();
+    let daemon = home.start();
+    daemon.say(&["create", "other"]);
+    let id = daemon.json(&["inspect", "other"])["UUID"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let begin = format!(r#"{{"Name":"{}","ID":"c1"}}"#, &id[..6]);
+    daemon.ok("VolumeDriver.Remove", &begin);
+    for call in ["Mount", "Path", "Get"] {
+        assert!(
+            daemon
+                .err(&format!("VolumeDriver.{call}"), &begin)
+                .contains("does not exist"),
+            "{call}"
+        );
+    }
+    assert_eq!(daemon.json(&["inspect", "other"])["State"], "ready");
 }
 
 #[test]

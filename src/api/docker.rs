@@ -216,7 +216,9 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
         Body::Whole(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Err(malformed(
             "the body is empty (a call repeated after a transport failure); please try again",
         )),
-        Body::Whole(bytes) => serde_json::from_slice(&bytes)
+        // By way of a map, for a struct would also be read from an array of its fields.
+        Body::Whole(bytes) => serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
+            .and_then(|object| serde_json::from_value(object.into()))
             .map_err(|error| Refusal::Malformed(format!("the body is not what this call takes: {error}"))),
     }
 }

@@ -22,7 +22,7 @@ pub fn status(kind: Kind) -> StatusCode {
 pub fn kind(error: &ServiceError) -> Kind {
     use ServiceError as E;
     match error {
-        E::NotFound { .. } => Kind::NotFound,
+        E::NotFound { .. } | E::NoSuchDriver { .. } => Kind::NotFound,
         E::AlreadyExists { .. } => Kind::AlreadyExists,
         E::InUse { .. } | E::Protected { .. } => Kind::Busy,
         E::Invalid(_) | E::Ambiguous { .. } => Kind::Invalid,

@@ -249,7 +249,8 @@ pub struct Event {
     /// When, RFC 3339.
     pub time: String,
     /// What: `volume.create`, `volume.remove`, `volume.mount`, `volume.unmount`, `volume.undelete`, `volume.purge`,
-    /// `snapshot.create`, `snapshot.remove`, `volume.revert`, `daemon.start`, `daemon.reload`, `warning`, …
+    /// `snapshot.create`, `snapshot.remove`, `volume.revert`, `volume.policy`, `daemon.start`, `daemon.recover`,
+    /// `daemon.reload`, `driver.available`, `warning`.
     pub action: String,
     /// The object: a volume's name, `volume@snapshot`, or empty.
     pub object: String,

@@ -24,9 +24,10 @@ enum Now {
     Absent {
         why: String,
     },
+    /// `generation` is the one that the catalog agrees with; `None` before the first listing.
     Present {
         driver: Arc<dyn Driver>,
-        generation: Option<u64>,
+        generation: Option<Option<u64>>,
     },
 }
 
@@ -71,15 +72,15 @@ impl DriverSlot {
         *self.locked() = Now::Absent { why };
     }
 
-    /// Remembers the generation that the catalog agrees with; says whether it is another one than before.
-    pub(super) fn saw(&self, seen: Option<u64>) -> bool {
-        match &mut *self.locked() {
-            Now::Present { generation, .. } => {
-                let differs = *generation != seen;
-                *generation = seen;
-                differs
-            }
-            Now::Absent { .. } => false,
+    /// Whether the catalog was made to agree with that generation already.
+    pub(super) fn agrees_with(&self, now: Option<u64>) -> bool {
+        matches!(&*self.locked(), Now::Present { generation: Some(seen), .. } if *seen == now)
+    }
+
+    /// Remembers the generation that the catalog agrees with.
+    pub(super) fn saw(&self, seen: Option<u64>) {
+        if let Now::Present { generation, .. } = &mut *self.locked() {
+            *generation = Some(seen);
         }
     }
 

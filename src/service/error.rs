@@ -27,6 +27,14 @@ pub enum ServiceError {
         /// As it was given.
         name: String,
     },
+    /// No such driver here.
+    #[error("there is no driver {driver}; the daemon's drivers: {drivers}")]
+    NoSuchDriver {
+        /// As it was given, with the nearest.
+        driver: String,
+        /// Those that there are.
+        drivers: String,
+    },
     /// The name is taken.
     #[error("{what} {name} exists already{why}")]
     AlreadyExists {

@@ -4,7 +4,8 @@
 //! mounts the same id again and never unmounts others; after `kill -9` of the daemon, unmounts come for ids that only
 //! the records know. So an id is counted while this run of the daemon hears of it, and an id left over from a former
 //! run counts as one again at its next mount. Order: mount, then record; forget, then unmount. A crash in between
-//! leaves a mount that nobody holds, and the next start takes it away.
+//! leaves a mount that nobody holds below the mount root, and the next start takes it away. At a place that a person
+//! chose it is the other way round: record, then mount; the next start mounts there again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,9 @@ impl Service {
     pub async fn mount(&self, name: &Name, id: &str) -> Result<PathBuf> {
         let (this, name, id) = (self.clone(), name.clone(), id.to_owned());
         self.change(async move {
-            if this.settings().create_on_docker_mount && this.get(&name).await.is_err() {
+            if this.settings().create_on_docker_mount
+                && let Err(ServiceError::NotFound { .. }) = this.get(&name).await
+            {
                 let request = CreateRequest {
                     name: Some(name.clone()),
                     options: Default::default(),
@@ -221,10 +224,22 @@ impl Service {
                     source,
                 })?;
             }
-            driver.mount(&entry.volume, &at)?;
+            if !own_place {
+                // Only the records know a place that a person chose: without them nobody would take it away again.
+                inner.state.put_hold(&inner.boot, &recorded)?;
+                fault::point("mount.recorded");
+            }
+            if let Err(error) = driver.mount(&entry.volume, &at) {
+                if !own_place {
+                    inner.state.drop_hold(recorded.volume, &recorded.mount_id)?;
+                }
+                return Err(error.into());
+            }
             fault::point("mount.acted");
-            inner.state.put_hold(&inner.boot, &recorded)?;
-            fault::point("mount.recorded");
+            if own_place {
+                inner.state.put_hold(&inner.boot, &recorded)?;
+                fault::point("mount.recorded");
+            }
             Ok(())
         })
         .await?;

@@ -140,12 +140,13 @@ impl Service {
         let asked = driver.clone();
         // The token is read before the listing: a change in between makes the next look come sooner, never later.
         let generation = self.blocking(move |_| Ok(asked.generation()?)).await?;
-        if !self.0.drivers[index].saw(generation) {
+        if self.0.drivers[index].agrees_with(generation) {
             return Ok(());
         }
         self.catalog_mut().watch();
         let asked = driver.clone();
         let listing = self.blocking(move |_| Ok(asked.volumes()?)).await?;
+        self.0.drivers[index].saw(generation);
         for (name, why) in &listing.damaged {
             self.events().emit("warning", name, &[("message", why.clone())]);
         }

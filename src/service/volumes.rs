@@ -149,16 +149,19 @@ impl Service {
     pub async fn remove(&self, request: RemoveRequest) -> Result<(Name, OnRemove, Vec<String>)> {
         let this = self.clone();
         self.change(async move {
-            let name = match this.resolve(&request.volume).await {
-                Ok(name) => name,
-                Err(ServiceError::NotFound { .. }) if request.by == By::Docker => {
-                    let name = Name::volume(&request.volume)?;
-                    return Ok((name, OnRemove::Keep, vec!["there was no such volume".to_owned()]));
-                }
-                Err(error) => return Err(error),
+            // The engine names a volume in full. What a person may abbreviate, it must not: a name that is gone may
+            // be the beginning of another volume's id.
+            let name = match request.by {
+                By::Admin => this.resolve(&request.volume).await?,
+                By::Docker => Name::volume(&request.volume)?,
             };
             let held = this.0.locks.lock(name.as_str()).await;
-            let entry = this.known(&name)?;
+            let entry = match this.look_up_surely(&name).await {
+                Err(ServiceError::NotFound { .. }) if request.by == By::Docker => {
+                    return Ok((name, OnRemove::Keep, vec!["there was no such volume".to_owned()]));
+                }
+                found => found?,
+            };
             let volume = entry.volume.clone();
             if volume.policy.protect {
                 return Err(ServiceError::Protected { volume: name });
@@ -255,7 +258,7 @@ impl Service {
             return Ok(entry.clone());
         }
         let _held = self.0.locks.lock(name.as_str()).await;
-        self.look_up(name).await?.ok_or_else(|| not_found(name.as_str()))
+        self.look_up_surely(name).await
     }
 
     /// A volume by name, id or beginning of an id.
@@ -306,6 +309,17 @@ impl Service {
         self.known(name).map(Some)
     }
 
+    /// The same for callers to whom "does not exist" must be the truth: while a driver is away, it is not known.
+    async fn look_up_surely(&self, name: &Name) -> Result<Entry> {
+        if let Some(entry) = self.look_up(name).await? {
+            return Ok(entry);
+        }
+        match self.0.drivers.iter().find_map(|slot| slot.get().err()) {
+            Some(away) => Err(away),
+            None => Err(not_found(name.as_str())),
+        }
+    }
+
     /// The driver that holds the volume, unless something keeps the volume from being used.
     pub(super) fn driver_of(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
         let slot = self.0.drivers.iter().find(|slot| slot.name() == volume.driver);
@@ -333,11 +347,11 @@ impl Service {
             let hint = nearest(name, names())
                 .map(|n| format!(", did you mean {n:?}?"))
                 .unwrap_or_default();
-            let list = names().collect::<Vec<_>>().join(", ");
+            let drivers = names().collect::<Vec<_>>().join(", ");
             let shown: String = name.chars().take(80).collect();
-            ServiceError::NotFound {
-                what: "driver",
-                name: format!("{shown:?}{hint} (drivers: {list})"),
+            ServiceError::NoSuchDriver {
+                driver: format!("{shown:?}{hint}"),
+                drivers,
             }
         })
     }

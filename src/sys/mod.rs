@@ -15,6 +15,7 @@ pub mod holders;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;
+pub mod quota;
 pub mod reflink;
 pub mod socket;
 pub mod tree;

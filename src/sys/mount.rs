@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::error::{Context, Result};
+use super::mountinfo;
 
 /// Whether a mount may be written through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +68,23 @@ pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, access: Access) 
 /// Changes whether the mount at `target` can be written through; its other flags stay.
 pub fn remount(target: impl AsRef<Path>, access: Access) -> Result<()> {
     let target = target.as_ref();
-    let present = statvfs(target).during("remount", target)?.flags();
+    let present = mountinfo::mount_of(target)?;
+    let has = |option| {
+        present
+            .as_ref()
+            .is_some_and(|mount| mount.options.split(',').any(|word| word == option))
+    };
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-    // A remount sets all the flags of the mount anew: those not named would be dropped. Relative access times are the
-    // kernel's default here, and a remount that names none of the atime flags keeps what there was (do_mount()).
-    for (has, flag) in [
-        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+    // A remount sets all the flags of the mount anew: those not named would be dropped.
+    for (option, flag) in [
+        ("nosuid", MsFlags::MS_NOSUID),
+        ("nodev", MsFlags::MS_NODEV),
+        ("noexec", MsFlags::MS_NOEXEC),
+        ("noatime", MsFlags::MS_NOATIME),
+        ("nodiratime", MsFlags::MS_NODIRATIME),
+        ("relatime", MsFlags::MS_RELATIME),
     ] {
-        flags.set(flag, present.contains(has));
+        flags.set(flag, has(option));
     }
     flags.set(MsFlags::MS_RDONLY, access == Access::ReadOnly);
     let none = None::<&str>;
@@ -146,7 +151,7 @@ fn parse_options(options: &str) -> (MsFlags, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{mountinfo, testing};
+    use crate::sys::testing;
     use std::fs;
 
     #[test]

@@ -103,20 +103,14 @@ impl Home {
         let log = log.expect("a log file");
         command
             .arg("daemon")
-            .args([
-                "--root",
-                text(&self.root()),
-                "--drivers",
-                "vfs",
-                "--log-level",
-                "debug",
-            ])
+            .args(["--root", text(&self.root()), "--drivers", "vfs"])
             .arg("--driver-opts")
             .arg(format!("vfs.path={}", self.volumes().display()))
             .args(["--mount-root", text(&self.mounts())])
             .args(["--docker-socket", text(&self.docker_socket())])
             .args(["--admin-socket", text(&self.admin_socket())])
             .env_clear()
+            .env("WINDLASS_LOG_LEVEL", "debug")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log again"))

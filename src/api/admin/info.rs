@@ -22,7 +22,7 @@ pub(super) async fn show(service: &Service, about: &About, query: Query) -> Resu
             Err(error) => Err(error.to_string()),
         };
         let section = told.unwrap_or_else(|why| {
-            warnings.push(format!("driver {}: {why}", slot.name()));
+            warnings.push(why.clone());
             vec![
                 ("Driver".to_owned(), slot.name().to_owned()),
                 ("Unavailable".to_owned(), why),

@@ -104,6 +104,9 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         .collect::<Result<_>>()?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let query = Query::parse(&query)?;
+    if !takes_parameters(method.as_str(), &segments) {
+        query.refuse_all()?;
+    }
     match (method.as_str(), segments.as_slice()) {
         ("GET", ["v1", "info"]) => info::show(service, about, query).await,
         ("GET", ["v1", "volumes"]) => volumes::list(service, query).await,
@@ -127,6 +130,14 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "events"]) => events::stream(service, query).await,
         _ => Err(no_route(&method, &segments)),
     }
+}
+
+/// The routes that look at what stands after `?`.
+fn takes_parameters(method: &str, segments: &[&str]) -> bool {
+    matches!(
+        (method, segments),
+        ("GET", ["v1", "info" | "volumes" | "events"]) | ("GET" | "DELETE", ["v1", "volumes", _])
+    )
 }
 
 /// The path is unknown, or known with other methods.
@@ -203,6 +214,10 @@ impl Query {
 
     /// Refuses what was not taken.
     fn end(self) -> Result<()> {
+        self.refuse_all()
+    }
+
+    fn refuse_all(&self) -> Result<()> {
         match self.0.keys().next() {
             None => Ok(()),
             Some(key) => Err(Refused::invalid(format!("unknown parameter {key:?}"))),
@@ -222,7 +237,9 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T> {
     } else {
         &bytes
     };
-    serde_json::from_slice(text)
+    // By way of a map, for a struct would also be read from an array of its fields.
+    serde_json::from_slice::<serde_json::Map<_, _>>(text)
+        .and_then(|object| serde_json::from_value(object.into()))
         .map_err(|error| Refused::invalid(format!("the body is not what this route takes: {error}")))
 }
 

@@ -115,21 +115,32 @@ impl Trees {
         Ok(matches!(self, Self::Subvolumes) && filesystem::is_subvolume(source)?)
     }
 
-    /// Fills the empty tree `target` with all that is in `source`, shared until written.
-    pub(super) fn fill(&self, source: &Path, target: &Path) -> Result<Consistency> {
+    /// Fills the empty tree `target` with all that is in `source`, shared until written, while `source` is written to.
+    pub(super) fn fill_from_living(&self, source: &Path, target: &Path) -> Result<Consistency> {
         let report = tree::clone_tree_stable(source, target, tree::How::Reflink, PASSES, &())?;
-        if report.notes_total > 0 {
-            log::warn!(
-                "{} entries below {} are not in its copy as they are there; the first: {:?}",
-                report.notes_total,
-                source.display(),
-                report.notes.first()
-            );
-        }
+        warn_of_notes(source, &report);
         Ok(match report.consistency {
             tree::Consistency::PointInTime => Consistency::PointInTime,
             tree::Consistency::PerFile => Consistency::PerFile,
         })
+    }
+
+    /// The same for a snapshot, which nobody writes to. Once is enough then; doing it twice could also exceed the quota
+    /// that `target` is under.
+    pub(super) fn fill_from_frozen(&self, source: &Path, target: &Path) -> Result<()> {
+        let report = tree::clone_tree(source, target, tree::How::Reflink, &())?;
+        warn_of_notes(source, &report);
+        Ok(())
+    }
+}
+
+fn warn_of_notes(source: &Path, report: &tree::CloneReport) {
+    if let Some(first) = report.notes.first() {
+        log::warn!(
+            "{} entries below {} are not in its copy as they are there; the first: {first:?}",
+            report.notes_total,
+            source.display()
+        );
     }
 }
 

@@ -171,7 +171,7 @@ impl Vfs {
         match &create.from {
             Some(from) => {
                 let source = self.must_have_snapshot(&from.volume, &from.snapshot)?;
-                self.copy(&source, &data, &volume)?;
+                self.copy(&source, &data, Some(&volume))?;
             }
             None => {
                 self.trees.make(&data)?;
@@ -223,18 +223,19 @@ impl Vfs {
         }
     }
 
-    /// Copies a snapshot, or a volume's tree, to `target`, which is absent; the quota of `volume` is in force there.
-    pub(super) fn copy(&self, source: &Path, target: &Path, volume: &Volume) -> Result<()> {
+    /// Copies a snapshot to `target`, which is absent. The quota of `limited` is in force there before anything else is,
+    /// so that what does not fit is refused, and since files get a project's number when they are made.
+    pub(super) fn copy(&self, source: &Path, target: &Path, limited: Option<&Volume>) -> Result<()> {
+        let apply = || limited.map_or(Ok(()), |volume| self.quotas.apply(volume, target));
         if self.trees.snapshots_whole(source)? {
             area::snapshot_subvolume(source, target, Access::ReadWrite)?;
             point("copy.made");
-            return self.quotas.apply(volume, target);
+            return apply();
         }
         self.trees.make(target)?;
         point("copy.made");
-        // First, since files get a project's id when they are made.
-        self.quotas.apply(volume, target)?;
-        self.trees.fill(source, target).map(drop)
+        apply()?;
+        self.trees.fill_from_frozen(source, target)
     }
 
     fn adopt(&self, create: &Create, data: &Path) -> Result<Created> {

@@ -111,6 +111,12 @@ impl Layout {
         self.path.join(name)
     }
 
+    /// The directories in `.windlass`.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = PathBuf> {
+        let private = self.private();
+        ROOMS.into_iter().map(move |room| private.join(room))
+    }
+
     /// All records.
     pub(super) fn records(&self) -> PathBuf {
         self.private().join("volumes")
@@ -184,8 +190,7 @@ impl Layout {
 
     /// A store without its records is damaged, not empty; the other rooms hold nothing when they are missing.
     fn check_rooms(&self) -> Result<()> {
-        for room in ROOMS {
-            let path = self.private().join(room);
+        for path in self.rooms() {
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => {
@@ -194,7 +199,7 @@ impl Layout {
                         why: "it is not a directory".to_owned(),
                     });
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound && room != "volumes" => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path != self.records() => {
                     make_dir(&path)?;
                     durable::sync_dir(self.private())?;
                 }

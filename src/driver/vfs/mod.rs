@@ -214,6 +214,7 @@ impl Driver for Vfs {
 
     fn recover(&self, operation: &Operation) -> Result<Outcome> {
         self.layout.check_present()?;
+        self.make_durable(operation)?;
         match operation {
             Operation::Create(create) => self.recover_create(create),
             Operation::Remove(remove) => self.recover_remove(remove),
@@ -235,6 +236,31 @@ fn doing<'a>(what: &'a str, path: &'a Path) -> impl Fn(io::Error) -> DriverError
 }
 
 impl Vfs {
+    /// Makes durable what the interrupted operation did to names. Recovery decides by what it sees, and destroys by
+    /// it; a power cut must not take that back afterwards.
+    fn make_durable(&self, operation: &Operation) -> Result<()> {
+        let layout = &self.layout;
+        let (volume, staged) = match operation {
+            Operation::Create(create) => (create.volume.id, create.volume.id.uuid()),
+            Operation::Remove(remove) => (remove.volume.id, remove.volume.id.uuid()),
+            Operation::Snapshot(take) => (take.volume.id, take.id.uuid()),
+            Operation::RemoveSnapshot(remove) => (remove.volume.id, remove.snapshot.id.uuid()),
+            Operation::Revert(revert) => (revert.volume.id, revert.id.uuid()),
+            Operation::Undelete(undelete) => (undelete.id, undelete.id.uuid()),
+            Operation::Purge(purge) => (purge.id, purge.id.uuid()),
+        };
+        let staging = layout.staging(staged);
+        let can = layout.trashed(volume);
+        let own = [staging.dir(), can.dir(), &layout.snapshots(volume)].map(Path::to_owned);
+        for dir in layout.rooms().chain([layout.path().to_owned()]).chain(own) {
+            match durable::sync_dir(dir) {
+                Err(error) if error.is_not_found() => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
     /// After an error: what the disk could not confirm, it may have done, and what was begun must not stay. So recovery
     /// decides, as after a crash.
     fn settle<T>(

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::super::{DriverError, Result, Usage, Users};
 use super::{Vfs, layout};
 use crate::model::{Bytes, Volume};
+use crate::sys::holders::{self, Visibility};
 use crate::sys::mount::{self, Access};
 use crate::sys::mountinfo::{self, Device, MountEntry};
 use crate::sys::tree;
@@ -97,7 +98,7 @@ impl Vfs {
             match mount::unmount(&target) {
                 // Somebody else was faster.
                 Err(error) if error.errno() == Some(libc::EINVAL) => return Ok(()),
-                Err(error) if error.is_busy() => return Err(self.busy(volume, &target)),
+                Err(error) if error.is_busy() => return Err(self.busy(volume, target)),
                 result => result?,
             }
         }
@@ -120,21 +121,43 @@ impl Vfs {
         places
     }
 
-    fn busy(&self, volume: &Volume, target: &Path) -> DriverError {
-        let by = match self.find_users(volume, &[]) {
+    fn busy(&self, volume: &Volume, target: PathBuf) -> DriverError {
+        let at = target.display().to_string();
+        let by = match self.find_users(volume, &[target]) {
             Ok(Users::Known(users)) if !users.is_empty() => users.join(", "),
             _ => "a process that works in it".to_owned(),
         };
         DriverError::Busy {
-            what: format!("volume {} at {}", volume.name, target.display()),
+            what: format!("volume {} at {at}", volume.name),
             by,
             remedy: "end that first".to_owned(),
         }
     }
 
     pub(super) fn find_users(&self, volume: &Volume, ours: &[PathBuf]) -> Result<Users> {
-        let _ = (volume, ours);
-        Ok(Users::Unknown)
+        let data = self.layout.data(&volume.name);
+        if !layout::is_real_dir(&data)? {
+            // Whoever had it mounted when it was removed still has it; the kernel knows it by no name.
+            return Ok(Users::Unknown);
+        }
+        let found = holders::find(data, ours)?;
+        let shown: Vec<String> = found
+            .holders
+            .iter()
+            .map(|holder| {
+                format!(
+                    "{} (pid {}) at {}",
+                    holder.comm,
+                    holder.pid,
+                    holder.mount_point.display()
+                )
+            })
+            .collect();
+        // Whom the daemon does see is a user, whomever it does not see.
+        match found.visibility {
+            Visibility::OwnNamespaceOnly if shown.is_empty() => Ok(Users::Unknown),
+            _ => Ok(Users::Known(shown)),
+        }
     }
 
     pub(super) fn measure(&self, volume: &Volume) -> Result<Usage> {

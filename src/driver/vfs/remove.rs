@@ -187,7 +187,7 @@ impl Vfs {
         point("purge.snapshots");
         area::destroy(&can.data())?;
         point("purge.data");
-        self.quotas.clear(volume, self.layout.path());
+        self.quotas.clear(volume);
         // Makes the removals durable before what says that they are to be made is removed.
         sync_dir(can.dir())?;
         sync_dir(&self.layout.private().join("snapshots"))?;

@@ -7,6 +7,7 @@
 //! then in staging. A crash before the exchange is undone and one after it finished, and both come to destroying what
 //! is in staging; which of the two it was is told by a mark in the new tree's root. On filesystems that cannot exchange
 //! two names, the old tree is moved to `staging/<id>/old` first; recovery moves it back when nothing is in its place.
+//! The volume's quota is put in force on the new tree last: before, both trees together might exceed it.
 
 use std::fs;
 use std::io;
@@ -81,7 +82,7 @@ impl Vfs {
         staging.make()?;
         self.trees.make(&staging.data())?;
         point("snapshot.staging");
-        let consistency = self.trees.fill(&data, &staging.data())?;
+        let consistency = self.trees.fill_from_living(&data, &staging.data())?;
         durable::sync_filesystem(staging.dir())?;
         point("snapshot.filled");
         durable::rename_sync(staging.data(), &place)?;
@@ -193,7 +194,7 @@ impl Vfs {
         let staging = self.layout.staging(revert.id.uuid());
         staging.make()?;
         point("revert.staging");
-        self.copy(source, &staging.data(), volume)?;
+        self.copy(source, &staging.data(), None)?;
         area::mark_revert(&staging.data(), revert.id.uuid());
         point("revert.copied");
         durable::sync_filesystem(staging.data())?;
@@ -201,16 +202,14 @@ impl Vfs {
         point("revert.synced");
         exchange(&staging, &self.layout.data(&volume.name))?;
         point("revert.exchanged");
-        discard(&staging)
+        discard(&staging)?;
+        point("revert.discarded");
+        self.quotas.apply(volume, &self.layout.data(&volume.name))
     }
 
     pub(super) fn recover_revert(&self, revert: &Revert) -> Result<Outcome> {
         let staging = self.layout.staging(revert.id.uuid());
-        if self
-            .layout
-            .read_same(&revert.volume.name, revert.volume.id)?
-            .is_none()
-        {
+        let Some(volume) = self.layout.read_same(&revert.volume.name, revert.volume.id)? else {
             // The volume is elsewhere; what is in staging may be the only copy of it, but for its snapshots.
             if layout::is_real_dir(&staging.old())? {
                 let why = format!(
@@ -224,14 +223,16 @@ impl Vfs {
             }
             discard(&staging)?;
             return Ok(Outcome::Undone);
-        }
-        let data = self.layout.data(&revert.volume.name);
+        };
+        let data = self.layout.data(&volume.name);
         if layout::is_real_dir(&staging.old())? && layout::metadata(&data)?.is_none() {
             durable::rename_sync(staging.old(), &data)?;
             point("revert.moved-back");
         }
         let done = area::has_revert(&data, revert.id.uuid());
         discard(&staging)?;
+        point("revert.discarded");
+        self.quotas.apply(&volume, &data)?;
         Ok(if done { Outcome::Finished } else { Outcome::Undone })
     }
 

@@ -16,6 +16,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod walk;
 mod xattrs;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use std::path::Path;
 pub use remove::remove_tree;
 pub use report::{CloneReport, Consistency, Note, Totals};
 pub use usage::{Usage, disk_usage};
+pub(super) use walk::walk;
 
 use super::error::Result;
 

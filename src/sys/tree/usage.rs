@@ -1,11 +1,10 @@
 //! How much a tree takes.
 
 use std::collections::HashSet;
-use std::io;
 use std::path::Path;
 
 use super::Monitor;
-use super::descent::{Descent, Names};
+use super::walk::walk;
 use crate::sys::error::{Context, Result, SysError};
 use crate::sys::handle::{self, Stat};
 
@@ -28,63 +27,33 @@ pub struct Usage {
 pub fn disk_usage(path: impl AsRef<Path>, monitor: &dyn Monitor) -> Result<Usage> {
     let path = path.as_ref();
     let root = handle::open_dir_path(path).during(OP, path)?;
-    let mount = Stat::of(&root).during(OP, path)?;
+    let allocated_bytes = Stat::of(&root).during(OP, path)?.blocks * 512;
     let mut usage = Usage {
-        allocated_bytes: mount.blocks * 512,
+        allocated_bytes,
         directories: 1,
         ..Usage::default()
     };
-    let mut names = vec![Names::read(&root).during(OP, path)?];
-    let mut way = Descent::new(root, path, OP)?;
     let mut seen = HashSet::new();
-    while let Some(list) = names.last_mut() {
-        let Some(name) = list.next() else {
-            names.pop();
-            way.leave()?;
-            continue;
-        };
+    walk(root, path, OP, |entry| {
         if monitor.cancelled() {
             return Err(SysError::Cancelled {
                 op: "measuring",
                 path: path.to_owned(),
             });
         }
-        let stat = match Stat::at(way.dir(), &name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            result => result.map_err(|error| way.error(&name, error))?,
-        };
-        if !stat.same_mount(&mount) {
-            continue;
-        }
         monitor.progress(1, 0);
-        if !stat.is_dir() {
-            usage.files += 1;
-            if stat.nlink == 1 || seen.insert(stat.id()) {
-                usage.allocated_bytes += stat.blocks * 512;
-                usage.apparent_bytes += if stat.file_type() == libc::S_IFREG {
-                    stat.size
-                } else {
-                    0
-                };
-            }
-            continue;
+        let stat = &entry.stat;
+        usage.directories += u64::from(stat.is_dir());
+        usage.files += u64::from(!stat.is_dir());
+        if stat.is_dir() || stat.nlink == 1 || seen.insert(stat.id()) {
+            usage.allocated_bytes += stat.blocks * 512;
+            usage.apparent_bytes += if stat.file_type() == libc::S_IFREG {
+                stat.size
+            } else {
+                0
+            };
         }
-        let dir = match handle::open_dir(way.dir(), &name) {
-            // Gone, or no directory any more.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
-                ) =>
-            {
-                continue;
-            }
-            result => result.map_err(|error| way.error(&name, error))?,
-        };
-        usage.directories += 1;
-        usage.allocated_bytes += stat.blocks * 512;
-        names.push(Names::read(&dir).map_err(|error| way.error(&name, error))?);
-        way.enter(dir, &name)?;
-    }
+        Ok(())
+    })?;
     Ok(usage)
 }
