@@ -77,7 +77,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         for container in self.docker.lines(&["ps", "-aq", "--filter", &self.label()]) {
-            self.docker.run(&["rm", "-f", "-t", "0", &container]);
+            self.docker.run(&["rm", "-f", &container]);
         }
         let filter = format!("driver={}", self.name);
         for volume in self.docker.lines(&["volume", "ls", "-q", "--filter", &filter]) {

@@ -88,10 +88,10 @@ fn a_leaked_mount_id_keeps_no_volume_from_being_removed() {
     let volume = plugin.volume("v", &[]);
     let container = plugin.start_counting("c", &volume);
     plugin.disable();
-    docker.run(&["rm", "-f", "-t", "0", &container]);
+    docker.run(&["rm", "-f", &container]);
     plugin.enable();
     wait_until("the container is gone", || {
-        docker.run(&["rm", "-f", "-t", "0", &container]).status.success()
+        docker.run(&["rm", "-f", &container]).status.success()
     });
     assert!(assert_counted(&plugin.run(&volume, "cat /data/count")) > 2);
     docker.ok(&["volume", "rm", &volume]);
@@ -113,11 +113,11 @@ fn volumes_survive_the_removal_of_the_plugin() {
     plugin.run(&trashed, "echo removed >/data/words");
     docker.ok(&["volume", "rm", &trashed]);
     let before = plugin.json(&["inspect", &volume]);
-    let state = plugin.json(&["info"])["General"]["StateID"].clone();
+    let state = plugin.state_id();
     docker.ok(&["plugin", "rm", "-f", &plugin.name()]);
     plugin.create();
     plugin.enable();
-    assert_eq!(plugin.json(&["info"])["General"]["StateID"], state);
+    assert_eq!(plugin.state_id(), state);
     let after = plugin.json(&["inspect", &volume]);
     for key in ["UUID", "CreatedAt", "Policy", "Options"] {
         assert_eq!(after[key], before[key], "{key}");
