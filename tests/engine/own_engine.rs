@@ -1,0 +1,180 @@
+//! An engine of one test: a second dockerd that it may stop and kill.
+//!
+//! It runs in namespaces of its own: of the network, since a second dockerd deletes the first one's bridge; of mounts and
+//! of processes, so that nothing of it survives the test, not even where the test is killed. The first process in there
+//! is a shell that does what is written to it; when the test closes the pipe it ends, and the kernel kills the rest.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::docker::{Docker, is_root, wait_until};
+use crate::plugin::unique;
+
+/// What a command to the shell may take; an engine that stops waits for its containers and plugins.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The engine and its directories.
+pub struct OwnEngine {
+    docker: Docker,
+    dir: TempDir,
+    shell: Child,
+    orders: Option<ChildStdin>,
+    answers: Receiver<String>,
+    cgroup: String,
+}
+
+impl OwnEngine {
+    /// Started, with the image of the tests in it.
+    pub fn start() -> Result<Self, String> {
+        let here = Docker::here()?;
+        if !is_root() || which("dockerd").is_none() || which("ip").is_none() {
+            return Err("a second engine needs root, dockerd and ip".to_owned());
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut shell = Command::new("unshare")
+            .args([
+                "--net",
+                "--pid",
+                "--mount",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "bash",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("unshare: {error}"))?;
+        let (send, answers) = channel();
+        let lines = BufReader::new(shell.stdout.take().expect("a pipe")).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut engine = Self {
+            docker: Docker::at(format!("unix://{}", dir.path().join("docker.sock").display())),
+            orders: shell.stdin.take(),
+            shell,
+            answers,
+            cgroup: unique(),
+            dir,
+        };
+        // A containerd of the machine must not be found: it would start the containers outside of the namespaces.
+        let prepared = engine.order("mkdir -p /run/docker /run/containerd && mount -t tmpfs none /run/docker && mount -t tmpfs none /run/containerd && ip link set lo up");
+        if prepared != "0" {
+            return Err("no namespaces of its own can be made for a second engine".to_owned());
+        }
+        std::fs::write(engine.path("config.json"), "{}").expect("a file");
+        engine.launch(&here.ok(&["info", "--format", "{{.Driver}}"]));
+        let archive = engine.path("box.tar");
+        let archive = archive.to_str().expect("text");
+        here.ok(&["save", "-o", archive, "windlass-box"]);
+        engine.docker.ok(&["load", "-i", archive]);
+        Ok(engine)
+    }
+
+    /// Its command line.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Stops it as a service manager does, and starts it again.
+    pub fn restart(&mut self) {
+        assert_eq!(self.order("kill -TERM $engine; wait $engine; true"), "0");
+        self.launch_again();
+    }
+
+    /// Kills it: its containers go on until it is there again.
+    pub fn kill_and_start(&mut self) {
+        assert_eq!(self.order("kill -KILL $engine; wait $engine; true"), "0");
+        self.launch_again();
+    }
+
+    fn launch_again(&mut self) {
+        let driver = std::fs::read_to_string(self.path("driver")).expect("written at the first start");
+        self.launch(&driver);
+    }
+
+    fn launch(&mut self, storage_driver: &str) {
+        std::fs::write(self.path("driver"), storage_driver).expect("a file");
+        let dir = self.dir.path().display();
+        let cgroup = &self.cgroup;
+        let start = format!(
+            "dockerd --config-file {dir}/config.json --host unix://{dir}/docker.sock --data-root {dir}/data \
+             --exec-root {dir}/exec --pidfile {dir}/pid --storage-driver {storage_driver} --bridge none --iptables=false \
+             --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /{cgroup} \
+             </dev/null >>{dir}/log 2>&1 & engine=$!"
+        );
+        assert_eq!(self.order(&start), "0");
+        let docker = self.docker.clone();
+        wait_until("the second engine answers", || {
+            docker.run(&["version"]).status.success()
+        });
+    }
+
+    /// Has the shell do something; its exit code.
+    pub fn order(&mut self, command: &str) -> String {
+        let orders = self.orders.as_mut().expect("open until the end");
+        writeln!(orders, "{command}\necho $?").expect("the shell listens");
+        self.answers
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("no end: {command}\n{}", self.log()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(20_000);
+            println!(
+                "--- the end of the second engine's log\n{}",
+                log.get(from..).unwrap_or(&log)
+            );
+        }
+        // Gracefully if it is, so that it leaves no control groups; then the end of the pipe ends everything.
+        if let Some(mut orders) = self.orders.take() {
+            let _ = writeln!(orders, "kill -TERM $engine; wait $engine; echo stopped");
+            let _ = self.answers.recv_timeout(Duration::from_secs(30));
+        }
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+        remove_cgroups(&self.cgroup);
+    }
+}
+
+/// The empty control groups that killed containers leave.
+fn remove_cgroups(name: &str) {
+    let controllers = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    for at in controllers.map(|controller| controller.path().join(name)) {
+        for below in std::fs::read_dir(&at)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+        {
+            let _ = std::fs::remove_dir(below.path());
+        }
+        let _ = std::fs::remove_dir(at);
+    }
+    let _ = std::fs::remove_dir(PathBuf::from("/sys/fs/cgroup").join(name));
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,68 @@
+//! The engine itself stops, is killed, and comes back.
+
+use crate::docker::{text, wait_until};
+use crate::own_engine::OwnEngine;
+use crate::plugin::{COUNT, Plugin, assert_counted, refs};
+use crate::skip_unless;
+
+#[test]
+fn containers_come_back_with_their_data_when_the_engine_does() {
+    let mut engine = skip_unless!(OwnEngine::start());
+    let plugin = skip_unless!(Plugin::enabled_in(engine.docker().clone()));
+    let docker = engine.docker().clone();
+    let volume = plugin.volume("v", &["uid=70"]);
+    let other = plugin.volume("other", &[]);
+    let always = plugin.called("always");
+    docker.ok(&refs(&plugin.container(
+        &["run", "-d", "--restart", "always", "--name", &always],
+        &volume,
+        COUNT,
+    )));
+    plugin.wait_for_progress(&always);
+    // Its container does not come back: what is left of its mount must not stay.
+    let once = plugin.start_counting("once", &other);
+
+    let mut written = 0;
+    for round in ["stopped", "killed", "killed again", "stopped again"] {
+        match round.split(' ').next() {
+            Some("stopped") => engine.restart(),
+            _ => engine.kill_and_start(),
+        }
+        wait_until("the plugin answers", || {
+            plugin.windlass(&["info"]).status.success()
+        });
+        wait_until("the container runs", || {
+            text(
+                &docker
+                    .run(&["inspect", "--format", "{{.State.Running}}", &always])
+                    .stdout,
+            )
+            .trim()
+                == "true"
+        });
+        plugin.wait_for_progress(&always);
+        let count = assert_counted(&docker.ok(&["exec", &always, "cat", "/data/count"]));
+        assert!(count > written, "{round}: {count} after {written}");
+        written = count;
+        let shown = &docker.json(&["volume", "inspect", &volume])[0];
+        assert_eq!(shown["Driver"], plugin.name(), "{round}");
+        assert_eq!(
+            shown["Options"]["uid"], "70",
+            "{round}: the engine remembers the options"
+        );
+        assert_counted(&plugin.run(&other, "cat /data/count"));
+        let said = docker.fails(&["volume", "rm", &volume]);
+        assert!(said.contains("in use"), "{round}: {said}");
+    }
+
+    let running = docker.ok(&["inspect", "--format", "{{.State.Running}}", &once]);
+    assert_eq!(running, "false");
+    docker.ok(&["stop", &always]);
+    plugin.remove_container(&always);
+    plugin.remove_container(&once);
+    // Mount ids that a killed engine never gave back keep nothing from being removed.
+    docker.ok(&["volume", "rm", &volume, &other]);
+    assert_eq!(plugin.json(&["list"]), serde_json::json!({}));
+    plugin.say(&["undelete", &volume]);
+    assert!(assert_counted(&plugin.run(&volume, "cat /data/count")) >= written);
+}
