@@ -1,3 +1,19 @@
 //! windlass: persistent volumes for Docker that cannot be lost and come back anywhere.
+//!
+//! The map of the rooms. Each knows only those after its arrow (`tests/house.rs` holds the `use crate::` lines to it):
+//!
+//! - `cli → client → api::types → model`; `cli::daemon → config, daemon`, `cli::error → daemon`
+//! - `daemon → config, api, service, driver, state, sys`
+//! - `api → service, driver, state`; `service → driver, state, sys`
+//! - `driver → sys`, `state → driver` (the operations that it records), and everybody may use `model`
 
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod driver;
+pub mod model;
+pub mod service;
+pub mod state;
 pub mod sys;

@@ -1,0 +1,83 @@
+//! `/v1/volumes`.
+
+use std::time::Duration;
+
+use super::{Query, Refused, Result, created, ok};
+use crate::api::types::{CreateVolume, Created, Removed, VolumeList};
+use crate::api::view;
+use crate::model::{Name, OnRemove};
+use crate::service::{By, CreateRequest, RemoveRequest, Service};
+
+/// How long `inspect` waits for a fresh figure of what the volume holds before it shows the last one.
+const MEASURE: Duration = Duration::from_secs(2);
+
+pub(super) async fn list(service: &Service, mut query: Query) -> Result {
+    let driver = query.take("driver");
+    query.end()?;
+    let entries = service.list(driver.as_deref()).await?;
+    let list: VolumeList = entries
+        .iter()
+        .map(|entry| (entry.volume.name.to_string(), view::volume(service, entry)))
+        .collect();
+    ok(&list)
+}
+
+pub(super) async fn create(service: &Service, wish: CreateVolume) -> Result {
+    let name = wish.name.as_deref().map(Name::volume).transpose()?;
+    let request = CreateRequest {
+        name,
+        options: wish.options,
+        by: By::Admin,
+    };
+    let (entry, notes) = service.create(request).await?;
+    created(&Created {
+        volume: view::volume(service, &entry),
+        notes,
+    })
+}
+
+pub(super) async fn inspect(service: &Service, volume: &str, query: Query) -> Result {
+    query.end()?;
+    let entry = service.inspect(volume).await?;
+    let measured = tokio::time::timeout(MEASURE, service.measure(&entry.volume.name)).await;
+    let entry = if let Ok(Ok(_)) = measured {
+        service.inspect(volume).await?
+    } else {
+        entry
+    };
+    ok(&view::volume(service, &entry))
+}
+
+pub(super) async fn delete(service: &Service, volume: &str, mut query: Query) -> Result {
+    let reference = query.flag("reference", false)?;
+    let how = query
+        .take("how")
+        .map(|how| OnRemove::parse("how", &how))
+        .transpose()?;
+    query.end()?;
+    let how = match (reference, how) {
+        (true, Some(how)) if how != OnRemove::Keep => {
+            return Err(Refused::invalid(format!(
+                "reference=true and how={how} contradict each other"
+            )));
+        }
+        (true, _) => Some(OnRemove::Keep),
+        (false, how) => how,
+    };
+    let request = RemoveRequest {
+        volume: volume.to_owned(),
+        how,
+        by: By::Admin,
+    };
+    let (name, how, notes) = service.remove(request).await?;
+    ok(&Removed {
+        name: name.to_string(),
+        how: how.to_string(),
+        notes,
+    })
+}
+
+pub(super) async fn protect(service: &Service, volume: &str, protect: bool) -> Result {
+    let entry = service.protect(volume, protect).await?;
+    ok(&view::volume(service, &entry))
+}

@@ -1,0 +1,188 @@
+//! Volumes and snapshots as they are shown: the one place where records become the API's words.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::types;
+use super::types::TextMap;
+use crate::model;
+use crate::service::{Entry, Event, Found, Service};
+
+/// Docker's `Status`, shown by `docker volume inspect`.
+pub fn status(service: &Service, entry: &Entry) -> Value {
+    let volume = &entry.volume;
+    let snapshots: Vec<Value> = volume
+        .snapshots
+        .iter()
+        .map(|s| json!({"Name": s.name, "CreatedAt": s.created, "Consistency": s.consistency.word()}))
+        .collect();
+    let mut status = json!({
+        "Driver": volume.driver,
+        "UUID": volume.id,
+        "Size": volume.size.map_or("unlimited".to_owned(), |size| size.to_string()),
+        "Snapshots": snapshots,
+        "Policy": policy(service, volume),
+        "State": state(entry),
+    });
+    if let Some((usage, at)) = &entry.usage {
+        status["UsedBytes"] = json!(usage.used);
+        status["Used"] = json!(usage.used.to_string());
+        status["UsedAt"] = json!(at);
+    }
+    status
+}
+
+/// A volume for `list` and `inspect`.
+pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
+    let volume = &entry.volume;
+    let snapshots = volume
+        .snapshots
+        .iter()
+        .map(|s| (s.name.to_string(), snapshot_entry(volume, s)))
+        .collect();
+    let mounts = entry
+        .holds
+        .values()
+        .map(|hold| types::Mount {
+            id: hold.mount_id.clone(),
+            count: hold.count,
+            since: hold.since.to_string(),
+            confirmed: service.is_confirmed(hold),
+        })
+        .collect();
+    types::Volume {
+        name: volume.name.to_string(),
+        uuid: volume.id.to_string(),
+        driver: volume.driver.clone(),
+        mount_point: mount_point(entry),
+        created_time: volume.created.convoy(),
+        created_at: volume.created.to_string(),
+        driver_info: driver_info(service, entry),
+        snapshots,
+        mounts,
+        options: volume.options.clone(),
+        policy: policy(service, volume),
+        state: state(entry),
+    }
+}
+
+/// A snapshot by itself.
+pub fn snapshot(found: &Found) -> types::Snapshot {
+    let entry = snapshot_entry(&found.volume, &found.snapshot);
+    types::Snapshot {
+        name: entry.name,
+        uuid: entry.uuid,
+        volume_name: found.volume.name.to_string(),
+        volume_created_at: found.volume.created.convoy(),
+        created_time: entry.created_time,
+        created_at: entry.created_at,
+        driver_info: entry.driver_info,
+    }
+}
+
+/// A snapshot within its volume.
+pub fn snapshot_entry(volume: &model::Volume, snapshot: &model::Snapshot) -> types::SnapshotEntry {
+    let info = [
+        ("Driver", volume.driver.clone()),
+        ("SnapshotName", snapshot.name.to_string()),
+        ("SnapshotCreatedAt", snapshot.created.convoy()),
+        ("VolumeName", volume.name.to_string()),
+        ("Size", size(volume)),
+        ("Consistency", snapshot.consistency.word().to_owned()),
+    ];
+    types::SnapshotEntry {
+        name: snapshot.name.to_string(),
+        uuid: snapshot.id.to_string(),
+        created_time: snapshot.created.convoy(),
+        created_at: snapshot.created.to_string(),
+        driver_info: text_map(info.map(|(key, value)| (key.to_owned(), value))),
+    }
+}
+
+/// A removed volume.
+pub fn trashed(trashed: &model::Trashed) -> types::Trashed {
+    types::Trashed {
+        name: trashed.volume.name.to_string(),
+        uuid: trashed.volume.id.to_string(),
+        driver: trashed.volume.driver.clone(),
+        removed_at: trashed.removed.to_string(),
+        expires_at: trashed.expires.to_string(),
+        snapshots: trashed.volume.snapshots.len(),
+    }
+}
+
+/// An event.
+pub fn event(event: &Event) -> types::Event {
+    types::Event {
+        sequence: event.sequence,
+        time: event.time.to_string(),
+        action: event.action.to_owned(),
+        object: event.object.clone(),
+        attributes: event.attributes.clone(),
+    }
+}
+
+/// Text by key, in the order given.
+pub fn text_map(pairs: impl IntoIterator<Item = (String, String)>) -> TextMap {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key, Value::String(value)))
+        .collect()
+}
+
+fn driver_info(service: &Service, entry: &Entry) -> TextMap {
+    let volume = &entry.volume;
+    let mut info = vec![
+        ("Driver".to_owned(), volume.driver.clone()),
+        ("VolumeName".to_owned(), volume.name.to_string()),
+        ("VolumeCreatedAt".to_owned(), volume.created.convoy()),
+        ("Size".to_owned(), size(volume)),
+    ];
+    let slot = service.drivers().iter().find(|slot| slot.name() == volume.driver);
+    if let Some(driver) = slot.and_then(|slot| slot.get().ok()) {
+        info.extend(driver.location(volume));
+    }
+    info.push(("MountPoint".to_owned(), mount_point(entry)));
+    if let Some((usage, at)) = &entry.usage {
+        info.push(("Used".to_owned(), usage.used.0.to_string()));
+        info.push(("UsedAt".to_owned(), at.to_string()));
+    }
+    text_map(info)
+}
+
+/// The policy in force, defaults filled in.
+fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String> {
+    let settings = service.settings();
+    [
+        (
+            "on-remove",
+            volume.policy.on_remove.unwrap_or(settings.on_remove).to_string(),
+        ),
+        (
+            "trash-ttl",
+            volume.policy.trash_ttl.unwrap_or(settings.trash_ttl).to_string(),
+        ),
+        ("protect", volume.policy.protect.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+fn state(entry: &Entry) -> String {
+    entry.trouble.clone().unwrap_or_else(|| "ready".to_owned())
+}
+
+fn mount_point(entry: &Entry) -> String {
+    entry
+        .mounted
+        .as_ref()
+        .map(|at| at.display().to_string())
+        .unwrap_or_default()
+}
+
+/// Bytes as text; `0` is without bound, as Convoy's vfs driver wrote it.
+fn size(volume: &model::Volume) -> String {
+    volume.size.map_or(0, |size| size.0).to_string()
+}

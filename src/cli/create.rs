@@ -1,0 +1,182 @@
+//! `windlass create`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::{Error, Screen};
+use crate::api::types::CreateVolume;
+use crate::client::Client;
+
+/// Create a volume and print its name
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  windlass create pgdata --size 20G
+  windlass create www --uid 33 --gid 33 --mode 0750 --protect
+  windlass create pgdata-test --from pgdata@before-upgrade
+  windlass create old-data --adopt
+
+Every option can also be given as -O NAME=VALUE, with the names of docker volume create -o.")]
+pub struct Create {
+    /// The volume's name [default: volume- and 8 hexadecimal digits]
+    name: Option<String>,
+    /// The driver that holds the volume [default: the daemon's first]
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<String>,
+    /// The most that the volume may hold: bytes, or with K, M, G, T (powers of 1024)
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// Begin as a writable clone of a snapshot
+    #[arg(long, value_name = "VOLUME@SNAPSHOT")]
+    from: Option<String>,
+    /// Take over a directory of this name that windlass did not make
+    #[arg(long)]
+    adopt: bool,
+    /// Hold a sparse image disk.img of exactly SIZE, for a virtual machine
+    #[arg(long)]
+    vm: bool,
+    /// Owner of the volume's root directory
+    #[arg(long, value_name = "ID")]
+    uid: Option<String>,
+    /// Group of the volume's root directory
+    #[arg(long, value_name = "ID")]
+    gid: Option<String>,
+    /// Permissions of the volume's root directory, octal
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// What becomes of the data when the volume is removed
+    #[arg(long, value_name = "HOW", value_parser = ["trash", "delete", "keep"])]
+    on_remove: Option<String>,
+    /// How long the trash keeps the volume once removed, such as 12h or 7d
+    #[arg(long, value_name = "SPAN")]
+    trash_ttl: Option<String>,
+    /// Refuse removal until 'windlass unprotect'
+    #[arg(long)]
+    protect: bool,
+    /// Any option by its name; can be repeated
+    #[arg(long = "opt", short = 'O', value_name = "NAME=VALUE", value_parser = key_value)]
+    options: Vec<(String, String)>,
+    // Convoy had these. The daemon says what became of them; here they are only not a riddle.
+    #[arg(long, hide = true)]
+    backup: Option<String>,
+    #[arg(long, hide = true)]
+    s3_endpoint: Option<String>,
+    #[arg(long, hide = true)]
+    id: Option<String>,
+    #[arg(long = "type", hide = true)]
+    kind: Option<String>,
+    #[arg(long, hide = true)]
+    iops: Option<String>,
+}
+
+impl Create {
+    pub(super) async fn run(self, client: &Client, screen: &mut Screen) -> Result<(), Error> {
+        let created = client.create_volume(&self.request()?).await?;
+        screen.notes(&created.notes);
+        screen.name(&created.volume.name, &created.volume)
+    }
+
+    /// The request; flags and `-O` are the same options.
+    fn request(self) -> Result<CreateVolume, Error> {
+        let truth = |given: bool| given.then(|| "true".to_owned());
+        let flags = [
+            ("driver", self.driver),
+            ("size", self.size),
+            ("from", self.from),
+            ("adopt", truth(self.adopt)),
+            ("vm", truth(self.vm)),
+            ("uid", self.uid),
+            ("gid", self.gid),
+            ("mode", self.mode),
+            ("on-remove", self.on_remove),
+            ("trash-ttl", self.trash_ttl),
+            ("protect", truth(self.protect)),
+            ("backup", self.backup),
+            ("s3-endpoint", self.s3_endpoint),
+            ("id", self.id),
+            ("type", self.kind),
+            ("iops", self.iops),
+        ];
+        let mut options = BTreeMap::new();
+        let flags = flags
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        for (name, value) in flags.chain(self.options) {
+            if let Some(before) = options.insert(name.clone(), value.clone())
+                && before != value
+            {
+                return Err(Error::Usage {
+                    message: format!("option {name} is given twice, as {before:?} and as {value:?}"),
+                });
+            }
+        }
+        Ok(CreateVolume {
+            name: self.name,
+            options,
+        })
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must have the form NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn request(line: &str) -> Result<CreateVolume, Error> {
+        Alone::parse_from(format!("create {line}").split_whitespace())
+            .create
+            .request()
+    }
+
+    #[test]
+    fn flags_and_options_are_one_map() {
+        let request = request(
+            "pg --driver vfs --size=20G --from v@s --adopt --vm --uid 1 --gid 2 --mode 0750 --on-remove keep \
+             --trash-ttl 7d --protect -O x=y=z --opt empty= --backup B --s3-endpoint E --id I --type T --iops 3",
+        )
+        .unwrap();
+        assert_eq!(request.name.as_deref(), Some("pg"));
+        let shown: Vec<_> = request.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            shown.join(" "),
+            "adopt=true backup=B driver=vfs empty= from=v@s gid=2 id=I iops=3 mode=0750 on-remove=keep \
+             protect=true s3-endpoint=E size=20G trash-ttl=7d type=T uid=1 vm=true x=y=z"
+        );
+    }
+
+    #[test]
+    fn every_option_of_the_model_has_its_flag() {
+        let command = <Alone as clap::CommandFactory>::command();
+        for (name, _) in crate::model::options::OPTIONS {
+            let flag = command.get_arguments().find(|a| a.get_long() == Some(name));
+            assert!(flag.is_some_and(|flag| !flag.is_hide_set()), "--{name}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_usage_errors() {
+        let error = request("pg --size 1G -O size=2G").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error.to_string().contains("option size is given twice"),
+            "{error}"
+        );
+        assert!(request("pg --size 1G -O size=1G").is_ok());
+        assert!(key_value("size").is_err() && key_value("=x").is_err());
+    }
+}

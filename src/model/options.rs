@@ -1,0 +1,334 @@
+//! What `docker volume create -o …`, the command line's flags and the API's `Options` say about a new volume.
+//!
+//! The names are the same in all three places. Unknown names are errors that list the valid ones: an option that
+//! is silently ignored is a backup policy that silently does not exist.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, InvalidValue, Name, OnRemove, SnapshotRef, Span, nearest};
+
+/// Every option's name and what it means, for `--help`, for docs and for error messages.
+pub const OPTIONS: &[(&str, &str)] = &[
+    (
+        "adopt",
+        "true: take over a directory of this name that windlass did not make",
+    ),
+    (
+        "driver",
+        "the driver that holds the volume; the daemon's first one by default",
+    ),
+    ("from", "<volume>@<snapshot>: a writable clone of that snapshot"),
+    ("gid", "group id of the volume's root directory"),
+    (
+        "mode",
+        "permissions of the volume's root directory, octal, e.g. 0750",
+    ),
+    (
+        "on-remove",
+        "trash, delete or keep: what becomes of the data when the volume is removed",
+    ),
+    (
+        "protect",
+        "true: the volume cannot be removed until protection is taken away",
+    ),
+    ("size", "the most that the volume may hold, e.g. 20G"),
+    (
+        "trash-ttl",
+        "how long the trash keeps the volume once removed, e.g. 7d",
+    ),
+    ("uid", "user id of the volume's root directory"),
+    (
+        "vm",
+        "true: the volume holds a sparse image disk.img of exactly `size` bytes",
+    ),
+];
+
+/// Names that Convoy's users may still give, and why they are refused here.
+const RETIRED: &[(&str, &str)] = &[
+    ("backup", "restoring from a backup is not part of this version"),
+    (
+        "s3-endpoint",
+        "restoring from a backup is not part of this version",
+    ),
+    (
+        "id",
+        "it belonged to Convoy's EBS driver, which windlass does not have",
+    ),
+    (
+        "type",
+        "it belonged to Convoy's EBS driver, which windlass does not have",
+    ),
+    (
+        "iops",
+        "it belonged to Convoy's EBS driver, which windlass does not have",
+    ),
+];
+
+/// Options in their own types. Which of them a driver can honour is the driver's to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// The driver asked for.
+    pub driver: Option<String>,
+    /// The most that the volume may hold.
+    pub size: Option<Bytes>,
+    /// The snapshot to clone.
+    pub from: Option<SnapshotRef>,
+    /// Owner and permissions of the volume's root directory.
+    pub root: RootDirectory,
+    /// Take over a directory that is there already.
+    pub adopt: bool,
+    /// Hold one disk image instead of a tree.
+    pub vm: bool,
+    /// What is to be done with the volume, by whom and when.
+    pub policy: Policy,
+}
+
+/// Owner and permissions of a volume's root directory; what is not given is root:root 0755.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDirectory {
+    /// User id.
+    pub uid: Option<u32>,
+    /// Group id.
+    pub gid: Option<u32>,
+    /// Permission bits, at most 0o7777.
+    pub mode: Option<u32>,
+}
+
+/// What a volume's owner wants done with it. What is not given follows the daemon's defaults at that time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What becomes of the data when the volume is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_remove: Option<OnRemove>,
+    /// How long the trash keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash_ttl: Option<Span>,
+    /// Refuse removal.
+    #[serde(default)]
+    pub protect: bool,
+}
+
+impl CreateOptions {
+    /// Reads options as they were given.
+    ///
+    /// # Errors
+    /// The first one (in order of name) that is unknown, retired, malformed or in conflict with another.
+    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidValue> {
+        let mut options = Self::default();
+        for (name, value) in given {
+            let name = name.as_str();
+            match name {
+                "adopt" => options.adopt = boolean(name, value)?,
+                "driver" => options.driver = Some(value.clone()),
+                "from" => options.from = Some(snapshot(name, value)?),
+                "gid" => options.root.gid = Some(id(name, value)?),
+                "mode" => options.root.mode = Some(mode(name, value)?),
+                "on-remove" => options.policy.on_remove = Some(OnRemove::parse(name, value)?),
+                "protect" => options.policy.protect = boolean(name, value)?,
+                "size" => options.size = Some(Bytes::parse(name, value)?),
+                "trash-ttl" => options.policy.trash_ttl = Some(Span::parse(name, value)?),
+                "uid" => options.root.uid = Some(id(name, value)?),
+                "vm" => options.vm = boolean(name, value)?,
+                _ => return Err(unknown(name, value)),
+            }
+        }
+        options.check_conflicts()?;
+        Ok(options)
+    }
+
+    fn check_conflicts(&self) -> Result<(), InvalidValue> {
+        let conflict = |first, second, why| Err(InvalidValue::Conflict { first, second, why });
+        if self.adopt && self.from.is_some() {
+            return conflict("adopt", "from", "a volume begins as the one or as the other");
+        }
+        if self.adopt && self.vm {
+            return conflict("adopt", "vm", "an adopted directory already has contents");
+        }
+        if self.vm && self.from.is_some() {
+            return conflict("vm", "from", "a clone holds what its snapshot holds");
+        }
+        if self.vm && self.size.is_none() {
+            return Err(InvalidValue::Value {
+                option: "vm".to_owned(),
+                value: "true".to_owned(),
+                expected: "possible without size: a disk image has an exact size".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str, value: &str) -> InvalidValue {
+    if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == name) {
+        return InvalidValue::Value {
+            option: name.to_owned(),
+            value: value.to_owned(),
+            expected: format!("accepted: {why}"),
+        };
+    }
+    let names = || OPTIONS.iter().map(|(name, _)| *name);
+    InvalidValue::UnknownOption {
+        name: name.chars().take(80).collect(),
+        nearest: nearest(name, names()),
+        valid: names().collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn refused(option: &str, value: &str, expected: &str) -> InvalidValue {
+    InvalidValue::Value {
+        option: option.to_owned(),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    }
+}
+
+fn boolean(option: &str, value: &str) -> Result<bool, InvalidValue> {
+    match value {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(refused(option, value, "true or false")),
+    }
+}
+
+fn id(option: &str, value: &str) -> Result<u32, InvalidValue> {
+    // 2^32-1 means "leave it as it is" to chown(2), so it is no id.
+    match value.parse::<u32>() {
+        Ok(id) if id != u32::MAX && value.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
+        _ => Err(refused(option, value, "a numeric id between 0 and 4294967294")),
+    }
+}
+
+fn mode(option: &str, value: &str) -> Result<u32, InvalidValue> {
+    match u32::from_str_radix(value, 8) {
+        Ok(mode) if mode <= 0o7777 && value.bytes().all(|b| b.is_ascii_digit()) => Ok(mode),
+        _ => Err(refused(option, value, "octal permissions such as 0750")),
+    }
+}
+
+fn snapshot(option: &str, value: &str) -> Result<SnapshotRef, InvalidValue> {
+    let reference = SnapshotRef::parse(value);
+    let named = |part: &str| Name::snapshot(part).is_ok();
+    match &reference.volume {
+        Some(volume) if named(volume) && named(&reference.snapshot) => Ok(reference),
+        _ => Err(refused(option, value, "<volume>@<snapshot>")),
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        parts.extend(self.on_remove.map(|v| format!("on-remove={v}")));
+        parts.extend(self.trash_ttl.map(|v| format!("trash-ttl={v}")));
+        parts.extend(self.protect.then(|| "protect=true".to_owned()));
+        f.write_str(&parts.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(given: &[(&str, &str)]) -> Result<CreateOptions, InvalidValue> {
+        CreateOptions::parse(
+            &given
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn every_documented_option_is_read() {
+        let all = [
+            ("driver", "vfs"),
+            ("size", "1G"),
+            ("uid", "70"),
+            ("gid", "70"),
+            ("mode", "0700"),
+            ("vm", "true"),
+            ("on-remove", "keep"),
+            ("trash-ttl", "1d"),
+            ("protect", "true"),
+        ];
+        let options = parse(&all).expect("valid");
+        assert_eq!(
+            options.root,
+            RootDirectory {
+                uid: Some(70),
+                gid: Some(70),
+                mode: Some(0o700)
+            }
+        );
+        assert_eq!(
+            options.policy.to_string(),
+            "on-remove=keep,trash-ttl=1d,protect=true"
+        );
+        assert!(parse(&[("adopt", "true")]).expect("valid").adopt);
+        assert!(parse(&[("from", "v@s")]).expect("valid").from.is_some());
+        for (name, _) in OPTIONS {
+            let said = parse(&[(name, "\u{1}")])
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(
+                !said.contains("unknown option"),
+                "{name} is documented but not read"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_nearest_and_all() {
+        let said = parse(&[("on-remvoe", "keep")]).expect_err("misspelt").to_string();
+        assert!(
+            said.contains("did you mean \"on-remove\"") && said.contains("trash-ttl"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn values_are_checked_one_by_one() {
+        for (name, value) in [
+            ("size", "big"),
+            ("uid", "-1"),
+            ("uid", "4294967295"),
+            ("uid", "+5"),
+            ("gid", "staff"),
+            ("mode", "999"),
+            ("mode", "17777"),
+            ("mode", ""),
+            ("on-remove", "shred"),
+            ("trash-ttl", "7"),
+            ("protect", "maybe"),
+            ("adopt", ""),
+            ("vm", "2"),
+            ("from", "volume"),
+            ("from", "../v@s"),
+            ("from", "v@"),
+            ("backup", "s3://x"),
+            ("iops", "100"),
+        ] {
+            let said = parse(&[(name, value)]).expect_err(name).to_string();
+            assert!(said.contains(name), "{said}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(parse(&[("adopt", "true"), ("from", "v@s")]).is_err());
+        assert!(parse(&[("vm", "true")]).is_err());
+        assert!(parse(&[("vm", "true"), ("size", "1G"), ("adopt", "true")]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_options_whatever_make_it_panic(given in prop::collection::btree_map(".{0,12}", ".{0,12}", 0..4)) {
+            let _ = CreateOptions::parse(&given);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Moments, to the second, in UTC.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+/// A moment. RFC 3339 in records and in Docker's `CreatedAt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(jiff::Timestamp);
+
+impl Time {
+    /// This moment, cut to the second.
+    pub fn now() -> Self {
+        let now = jiff::Timestamp::now();
+        Self(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+    }
+
+    /// The moment that lies `span` after this one.
+    pub fn after(self, span: Span) -> Self {
+        Self(
+            self.0
+                .saturating_add(span.duration())
+                .unwrap_or(jiff::Timestamp::MAX),
+        )
+    }
+
+    /// Convoy's way of writing a moment, which its users' scripts read: `Fri Nov 20 08:00:00 +0000 2026`.
+    pub fn convoy(self) -> String {
+        self.0
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%a %b %d %H:%M:%S %z %Y")
+            .to_string()
+    }
+
+    /// How long ago this was at `now`, in the largest whole unit: `3d`, `5h`, `12m`, `40s`.
+    pub fn age(self, now: Time) -> String {
+        let seconds = now.0.as_second().saturating_sub(self.0.as_second()).max(0);
+        match seconds {
+            0..60 => format!("{seconds}s"),
+            60..3_600 => format!("{}m", seconds / 60),
+            3_600..86_400 => format!("{}h", seconds / 3_600),
+            _ => format!("{}d", seconds / 86_400),
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for Time {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        text.parse().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_both_ways() {
+        let time: Time = "2026-11-20T08:00:00Z".parse().expect("a time");
+        assert_eq!(time.to_string(), "2026-11-20T08:00:00Z");
+        assert_eq!(time.convoy(), "Fri Nov 20 08:00:00 +0000 2026");
+        assert_eq!(time.age(time.after(Span::seconds(7_300))), "2h");
+    }
+}

@@ -1,0 +1,307 @@
+//! The start: what a crash left is repaired, memory is made to agree with the drivers and the kernel. And the watch
+//! that keeps it so.
+//!
+//! Nothing here can keep the daemon from starting: one bad volume, one absent driver is reported and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::catalog::Entry;
+use super::{DriverSlot, Result, Service, ServiceError};
+use crate::driver::{DriverError, Outcome};
+use crate::model::{Name, VolumeId};
+use crate::state::Hold;
+
+/// How often the drivers' generations are compared.
+const WATCH: Duration = Duration::from_secs(2);
+/// How often an absent driver is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often the trash is looked through.
+const TRASH: Duration = Duration::from_secs(60);
+
+impl Service {
+    /// Reconciles records, drivers and kernel; from then on the service answers. Returns the first driver's error if
+    /// no driver could be opened for a reason that will not pass by itself (a bad option).
+    pub async fn start(&self) -> Result<()> {
+        let this = self.clone();
+        let (remembered, holds) = self
+            .blocking(move |inner| Ok((inner.state.volumes()?, inner.state.holds(&inner.boot)?)))
+            .await?;
+        {
+            let mut catalog = self.catalog_mut();
+            for volume in remembered {
+                let name = volume.name.clone();
+                catalog.put(volume);
+                catalog.update(&name, |entry| {
+                    entry.trouble = Some("its driver is not there yet".to_owned())
+                });
+            }
+        }
+        self.attach(holds);
+        for index in 0..this.0.drivers.len() {
+            if let Err(error) = this.bring_up(index).await {
+                this.refuse_driver(index, error)?;
+            }
+        }
+        this.reconcile_mounts(None).await;
+        let volumes = this.catalog().len();
+        this.0.ready.send_replace(true);
+        this.events()
+            .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
+        for task in [Task::Watch, Task::Trash, Task::Usage] {
+            let this = this.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = this.run(task) => {}
+                    () = this.0.stopped.notified() => {}
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn run(&self, task: Task) {
+        match task {
+            Task::Watch => self.keep_watching().await,
+            Task::Usage => self.keep_measuring().await,
+            Task::Trash => loop {
+                self.empty_trash().await;
+                tokio::time::sleep(TRASH).await;
+            },
+        }
+    }
+
+    /// Opens a driver, has it repair what a crash left, and takes its volumes in.
+    async fn bring_up(&self, index: usize) -> Result<()> {
+        let driver = self
+            .blocking(move |inner| inner.drivers[index].open(&inner.state))
+            .await?;
+        let opened = driver.clone();
+        self.blocking(move |inner| {
+            for intent in inner
+                .state
+                .intents()?
+                .into_iter()
+                .filter(|i| i.driver == opened.name())
+            {
+                let (word, volume) = (intent.operation.word(), intent.operation.volume());
+                match inner.recover(&*opened, intent.id, &intent.operation) {
+                    Ok(outcome) => {
+                        let how = match outcome {
+                            Outcome::Finished => "finished",
+                            Outcome::Undone => "undone",
+                        };
+                        inner.events.emit(
+                            "daemon.recover",
+                            volume,
+                            &[("operation", word.to_owned()), ("outcome", how.to_owned())],
+                        );
+                    }
+                    Err(error) => {
+                        let message = format!("an interrupted {word} could not be repaired: {error}");
+                        inner.events.emit("warning", volume, &[("message", message)]);
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        self.0.drivers[index].present(driver);
+        self.refresh(index).await
+    }
+
+    /// A driver that cannot be opened: its volumes say why. A mistake in the options ends the start.
+    fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
+        if let ServiceError::Driver(DriverError::Invalid(_)) | ServiceError::Invalid(_) = error {
+            return Err(error);
+        }
+        let slot = &self.0.drivers[index];
+        let why = error.to_string();
+        self.events().emit(
+            "warning",
+            "",
+            &[(
+                "message",
+                format!("driver {} is not available: {why}", slot.name()),
+            )],
+        );
+        let mut catalog = self.catalog_mut();
+        let names: Vec<Name> = of_driver(slot, catalog.entries());
+        for name in names {
+            catalog.update(&name, |entry| entry.trouble = Some(why.clone()));
+        }
+        slot.absent(why);
+        Ok(())
+    }
+
+    /// Makes memory agree with one driver's records, where they may have changed.
+    async fn refresh(&self, index: usize) -> Result<()> {
+        let driver = self.0.drivers[index].get()?;
+        let asked = driver.clone();
+        // The token is read before the listing: a change in between makes the next look come sooner, never later.
+        let generation = self.blocking(move |_| Ok(asked.generation()?)).await?;
+        if self.0.drivers[index].agrees_with(generation) {
+            return Ok(());
+        }
+        self.catalog_mut().watch();
+        let asked = driver.clone();
+        let listing = self.blocking(move |_| Ok(asked.volumes()?)).await?;
+        self.0.drivers[index].saw(generation);
+        for (name, why) in &listing.damaged {
+            self.events().emit("warning", name, &[("message", why.clone())]);
+        }
+        let (came, gone) = self
+            .catalog_mut()
+            .agree(driver.name(), listing.volumes, &listing.damaged);
+        if !came.is_empty() || !gone.is_empty() {
+            log::debug!(
+                "driver {}: {} volumes came, {} went",
+                driver.name(),
+                came.len(),
+                gone.len()
+            );
+            let volumes: Vec<_> = self
+                .catalog()
+                .entries()
+                .filter(|e| e.volume.driver == driver.name())
+                .map(|e| (*e.volume).clone())
+                .collect();
+            let name = driver.name();
+            self.blocking(move |inner| Ok(inner.state.replace_volumes(name, &volumes)?))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Watches for other hosts' changes and for drivers that come late.
+    async fn keep_watching(&self) {
+        let mut since_retry = Duration::ZERO;
+        loop {
+            tokio::time::sleep(WATCH).await;
+            since_retry += WATCH;
+            for index in 0..self.0.drivers.len() {
+                let slot = &self.0.drivers[index];
+                let result = match slot.get() {
+                    Ok(_) => self.refresh(index).await,
+                    Err(_) if since_retry >= RETRY => self.try_again(index).await,
+                    Err(_) => Ok(()),
+                };
+                if let Err(error) = result {
+                    log::debug!("driver {}: {error}", slot.name());
+                }
+            }
+            if since_retry >= RETRY {
+                since_retry = Duration::ZERO;
+            }
+        }
+    }
+
+    async fn try_again(&self, index: usize) -> Result<()> {
+        self.bring_up(index).await?;
+        let slot = &self.0.drivers[index];
+        self.events().emit("driver.available", slot.name(), &[]);
+        let holds = self.blocking(|inner| Ok(inner.state.holds(&inner.boot)?)).await?;
+        self.attach(holds);
+        self.reconcile_mounts(Some(slot.name())).await;
+        Ok(())
+    }
+
+    /// Gives the recorded holds to their volumes.
+    fn attach(&self, holds: Vec<Hold>) {
+        let mut by_volume: BTreeMap<VolumeId, Vec<Hold>> = BTreeMap::new();
+        for hold in holds {
+            by_volume.entry(hold.volume).or_default().push(hold);
+        }
+        let mut catalog = self.catalog_mut();
+        for (volume, holds) in by_volume {
+            let Some(name) = catalog.by_id(volume).map(|e| e.volume.name.clone()) else {
+                continue;
+            };
+            catalog.update(&name, |entry| {
+                entry
+                    .holds
+                    .extend(holds.into_iter().map(|hold| (hold.mount_id.clone(), hold)));
+            });
+        }
+    }
+
+    /// Makes the kernel's mounts agree with the holds: what is held is mounted, what nobody holds is not.
+    async fn reconcile_mounts(&self, driver: Option<&'static str>) {
+        let ours = |entry: &&Entry| driver.is_none_or(|driver| entry.volume.driver == driver);
+        let held: Vec<Name> = self
+            .catalog()
+            .entries()
+            .filter(ours)
+            .filter(|e| !e.holds.is_empty())
+            .map(|e| e.volume.name.clone())
+            .collect();
+        for name in &held {
+            let _held = self.0.locks.lock(name.as_str()).await;
+            if let Err(error) = self.mount_again(name).await {
+                let message = format!("it is held and could not be mounted: {error}");
+                self.events().emit("warning", name, &[("message", message)]);
+            }
+        }
+        // Mount points of volumes that nobody holds: left by a crash between two steps of a mount or unmount.
+        let Ok(left) = std::fs::read_dir(&self.0.mount_root) else {
+            return;
+        };
+        for dir in left.filter_map(std::result::Result::ok) {
+            let name = dir.file_name().to_str().and_then(|name| Name::volume(name).ok());
+            let Some(name) = name.filter(|name| !held.contains(name)) else {
+                continue;
+            };
+            if self.catalog().get(&name).filter(ours).is_none() {
+                // The mount of a volume that is gone, or never was: only an empty directory may go.
+                let _ = std::fs::remove_dir(dir.path());
+                continue;
+            }
+            let _held = self.0.locks.lock(name.as_str()).await;
+            match self.take_away(&name, &dir.path()).await {
+                Ok(()) => log::info!("volume {name}: took away a mount that nobody holds"),
+                Err(error) => log::warn!("volume {name}: a mount that nobody holds stays: {error}"),
+            }
+        }
+    }
+
+    async fn mount_again(&self, name: &Name) -> Result<()> {
+        let entry = self.known(name)?;
+        let driver = self.driver_of(&entry.volume)?;
+        for target in self.places(&entry) {
+            let (at, volume, driver) = (target.clone(), entry.volume.clone(), driver.clone());
+            let fresh = self
+                .blocking(move |_| {
+                    if driver.is_mounted(&volume, &at)? {
+                        return Ok(false);
+                    }
+                    std::fs::create_dir_all(&at).map_err(|source| DriverError::System {
+                        doing: format!("cannot make the mount point {}", at.display()),
+                        source,
+                    })?;
+                    driver.mount(&volume, &at)?;
+                    Ok(true)
+                })
+                .await?;
+            if fresh {
+                log::info!("volume {name}: mounted again at {}", target.display());
+            }
+            self.catalog_mut()
+                .update(name, |entry| _ = entry.mounted.get_or_insert(target));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    Watch,
+    Trash,
+    Usage,
+}
+
+fn of_driver<'a>(slot: &DriverSlot, entries: impl Iterator<Item = &'a Entry>) -> Vec<Name> {
+    entries
+        .filter(|e| e.volume.driver == slot.name())
+        .map(|e| e.volume.name.clone())
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! The format of the database, one step after the other. A step that was released is never changed again.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{Result, StateError, doing};
+
+/// Step N brings a database from `user_version` N to N+1.
+const STEPS: &[&str] = &[
+    // 1: the beginning.
+    "CREATE TABLE setting (
+        key   TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+     ) STRICT;
+     -- This host's memory of the volumes; the driver's own record is the truth.
+     CREATE TABLE volume (
+        name   TEXT PRIMARY KEY,
+        id     TEXT NOT NULL,
+        driver TEXT NOT NULL,
+        record TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX volume_by_driver ON volume (driver);
+     -- Operations that were begun; a row is deleted when its end is recorded.
+     CREATE TABLE intent (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,
+        driver    TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        begun     TEXT NOT NULL
+     ) STRICT;
+     -- Who mounted what: a hint, tagged with the boot and the process that heard of it last.
+     CREATE TABLE hold (
+        volume   TEXT NOT NULL,
+        mount_id TEXT NOT NULL,
+        count    INTEGER NOT NULL CHECK (count > 0),
+        boot     TEXT NOT NULL,
+        process  TEXT NOT NULL,
+        since    TEXT NOT NULL,
+        PRIMARY KEY (volume, mount_id)
+     ) STRICT, WITHOUT ROWID;",
+];
+
+/// Brings the database to this version's format, each step in a transaction of its own.
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<()> {
+    let known = i64::try_from(STEPS.len()).expect("a handful of steps");
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(doing("read the format"))?;
+    if found > known {
+        return Err(StateError::Later {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    for step in found..known {
+        let sql = STEPS[usize::try_from(step).expect("not negative: SQLite's user_version begins at 0")];
+        let transaction = connection.transaction().map_err(doing("migrate"))?;
+        transaction.execute_batch(sql).map_err(doing("migrate"))?;
+        transaction
+            .pragma_update(None, "user_version", step + 1)
+            .map_err(doing("migrate"))?;
+        transaction.commit().map_err(doing("migrate"))?;
+    }
+    Ok(())
+}
