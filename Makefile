@@ -86,7 +86,7 @@ plugin: rootfs ## Create the docker plugin, not yet enabled
 install: rootfs ## Install and enable the plugin, or upgrade it keeping its settings; install the command line
 	@plugin/install $(PLUGIN) $(STATE)
 	@$(sudo) install -D build/plugin/windlass $(DESTDIR)$(PREFIX)/bin/windlass
-	@echo "Try: docker volume create -d $(PLUGIN) first && windlass list"
+	@echo "Try: docker volume create -d $(PLUGIN) first && sudo windlass list"
 
 .PHONY: upgrade
 upgrade: install ## The same as install; plugin/README.md says what an upgrade keeps
