@@ -129,7 +129,7 @@ fn volumes_survive_the_removal_of_the_plugin() {
         "--filter",
         &format!("driver={}", plugin.name()),
     ]);
-    assert_eq!(listed, [volume.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&volume));
     assert_eq!(plugin.run(&volume, "cat /data/words"), "kept");
     plugin.say(&["undelete", &trashed]);
     assert_eq!(plugin.run(&trashed, "cat /data/words"), "removed");
