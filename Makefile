@@ -86,7 +86,7 @@ plugin: rootfs ## Create the docker plugin, not yet enabled
 install: rootfs ## Install and enable the plugin, or upgrade it keeping its settings; install the command line
 	@plugin/install $(PLUGIN) $(STATE)
 	@$(sudo) install -D build/plugin/windlass $(DESTDIR)$(PREFIX)/bin/windlass
-	@echo "Try: docker volume create -d $(PLUGIN) first && windlass list"
+	@echo "Try: docker volume create -d $(PLUGIN) first && sudo windlass list"
 
 .PHONY: upgrade
 upgrade: install ## The same as install; plugin/README.md says what an upgrade keeps
@@ -117,7 +117,7 @@ uninstall-service: ## Remove the service and the binary; settings, volumes and r
 # --- showing and testing ---
 
 .PHONY: demo
-demo: ## Show it at work: with docker where an engine answers, else the daemon alone
+demo: setup ## Show it at work: with docker where an engine answers, else the daemon alone
 	@if $(engine_answers); then $(MAKE) --no-print-directory rootfs box; \
 	    else $(MAKE) --no-print-directory build/plugin/windlass; fi
 	@demo/run
@@ -128,7 +128,7 @@ demo-clean: ## Remove everything that the demo made
 
 # With nextest where it is there. The tests that need an engine find the plugin's root filesystem in WINDLASS_TEST_PLUGIN_ROOTFS.
 .PHONY: test
-test: ## Run unit tests, integration tests, and plugin tests in the real engine
+test: setup ## Run unit tests, integration tests, and plugin tests in the real engine
 	@if $(engine_answers); then \
 	    $(MAKE) --no-print-directory rootfs box; \
 	    export WINDLASS_TEST_PLUGIN_ROOTFS=$(abspath $(rootfs)); \
@@ -144,7 +144,7 @@ test: ## Run unit tests, integration tests, and plugin tests in the real engine
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	cargo bench --locked
+	cargo bench --locked --bench daemon
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -326,15 +326,19 @@ fn slot(name: &'static str, default_path: PathBuf, options: DriverOptions) -> Dr
                     driver: "vfs",
                     why: error.to_string(),
                 };
-                // The identity of the store that this host used before: an empty directory in its place (a
-                // filesystem that is not mounted) must not pass for it.
+                // The identity of the store that this host used at this path before: an empty directory in its
+                // place (a filesystem that is not mounted) must not pass for it. Another path is another store.
+                let path = options
+                    .get("path")
+                    .map_or_else(|| default_path.clone(), PathBuf::from);
+                let key = format!("vfs.store {}", path.display());
                 let expected = state
-                    .setting("vfs.store")
+                    .setting(&key)
                     .map_err(open_state)?
                     .and_then(|id| id.parse().ok());
                 let vfs = Vfs::open(&default_path, &options, expected)?;
                 state
-                    .remember("vfs.store", &vfs.store_id().to_string())
+                    .remember(&key, &vfs.store_id().to_string())
                     .map_err(open_state)?;
                 Ok(Arc::new(vfs) as Arc<dyn Driver>)
             }),

@@ -227,6 +227,25 @@ fn another_directory_in_the_place_of_the_right_one_is_not_touched() {
     panic!("it is not taken up again:\n{}", home.log());
 }
 
+/// The guard against an unmounted filesystem must not stand in the way of a path that was changed on purpose.
+#[test]
+fn another_path_can_be_given_and_the_old_one_again() {
+    let home = Home::new();
+    let daemon = home.start();
+    daemon.say(&["create", "v"]);
+    daemon.stop();
+    let other = format!("vfs.path={}", home.path().join("other").display());
+    let daemon = home.start_with(|command| {
+        command.args(["--driver-opts", &other]);
+    });
+    assert_eq!(daemon.json(&["list"]), json!({}));
+    daemon.say(&["create", "w"]);
+    daemon.stop();
+    let daemon = home.start();
+    assert_eq!(daemon.json(&["inspect", "v"])["State"], "ready");
+    assert_eq!(daemon.json(&["list"]).as_object().map(|o| o.len()), Some(1));
+}
+
 /// One record that cannot be read keeps neither the daemon nor the other volumes from working.
 #[test]
 fn a_damaged_record_is_named_and_the_rest_works() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Found, Service};
+use crate::service::{Entry, Event, Found, Measured, Service};
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -25,7 +25,7 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
         "Policy": policy(service, volume),
         "State": state(entry),
     });
-    if let Some((usage, at)) = &entry.usage {
+    if let Some(Measured { usage, at, .. }) = &entry.usage {
         status["UsedBytes"] = json!(usage.used);
         status["Used"] = json!(usage.used.to_string());
         status["UsedAt"] = json!(at);
@@ -144,7 +144,7 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
         info.extend(driver.location(volume));
     }
     info.push(("MountPoint".to_owned(), mount_point(entry)));
-    if let Some((usage, at)) = &entry.usage {
+    if let Some(Measured { usage, at, .. }) = &entry.usage {
         info.push(("Used".to_owned(), usage.used.0.to_string()));
         info.push(("UsedAt".to_owned(), at.to_string()));
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::{Result, ServiceError};
-use crate::driver::Usage;
-use crate::model::{Name, Snapshot, SnapshotRef, Time, Volume, VolumeId};
+use super::usage::Measured;
+use crate::model::{Name, Snapshot, SnapshotRef, Volume, VolumeId};
 use crate::state::Hold;
 
 /// A volume with what this host knows about it besides.
@@ -18,8 +18,8 @@ pub struct Entry {
     pub mounted: Option<PathBuf>,
     /// Who mounted it, by mount id.
     pub holds: BTreeMap<String, Hold>,
-    /// What it held when somebody last looked, and when that was.
-    pub usage: Option<(Usage, Time)>,
+    /// What it held when somebody last looked.
+    pub usage: Option<Measured>,
     /// What keeps it from being used.
     pub trouble: Option<String>,
 }

@@ -28,6 +28,7 @@ pub use drivers::{DriverSlot, Open};
 pub use error::{Result, ServiceError};
 pub use events::{Event, Events};
 pub use snapshots::Found;
+pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
 
 use crate::driver::Operation;

@@ -3,15 +3,36 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::{Entry, Result, Service};
 use crate::driver::Usage;
-use crate::model::{Name, Span, Time};
+use crate::model::{Name, Time};
 
-/// How old a figure may become before the next question renews it.
-const FRESH: Span = Span::seconds(60);
+/// How old a figure may become before the next question renews it, at the least.
+const FRESH: Duration = Duration::from_secs(2);
+/// The share of time that renewing one volume's figure may take: what took a second is good for a minute.
+const SHARE: u32 = 60;
+
+/// What a volume held when somebody last looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// The figure.
+    pub usage: Usage,
+    /// When that was.
+    pub at: Time,
+    /// The end of the look, and how long it took.
+    ended: Instant,
+    took: Duration,
+}
+
+impl Measured {
+    fn is_old(&self) -> bool {
+        self.ended.elapsed() > FRESH.max(self.took * SHARE)
+    }
+}
 
 /// The volumes whose figure is asked for.
 #[derive(Default)]
@@ -31,7 +52,7 @@ impl Queue {
     }
 
     pub fn ask_if_old(&self, entry: &Entry) {
-        if entry.usage.is_none_or(|(_, at)| at.after(FRESH) < Time::now()) {
+        if entry.usage.is_none_or(|measured| measured.is_old()) {
             self.ask(&entry.volume.name);
         }
     }
@@ -56,9 +77,17 @@ impl Service {
     pub async fn measure(&self, name: &Name) -> Result<Usage> {
         let entry = self.known(name)?;
         let driver = self.driver_of(&entry.volume)?;
+        let begun = Instant::now();
         let usage = self.blocking(move |_| Ok(driver.usage(&entry.volume)?)).await?;
+        let ended = Instant::now();
+        let measured = Measured {
+            usage,
+            at: Time::now(),
+            ended,
+            took: ended - begun,
+        };
         self.catalog_mut()
-            .update(name, |entry| entry.usage = Some((usage, Time::now())));
+            .update(name, |entry| entry.usage = Some(measured));
         Ok(usage)
     }
 

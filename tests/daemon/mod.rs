@@ -15,7 +15,6 @@ use tempfile::TempDir;
 /// The directories of a daemon; they outlive its process.
 pub struct Home {
     dir: TempDir,
-    filesystem: Option<Loop>,
 }
 
 /// A running daemon.
@@ -24,23 +23,17 @@ pub struct Daemon<'a> {
     child: Child,
 }
 
-/// A filesystem in a sparse file.
-struct Loop {
-    at: PathBuf,
-}
-
 impl Home {
     /// Directories on the machine's own filesystem.
     pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
-            filesystem: None,
         }
     }
 
     /// The same with the volumes on a filesystem of their own: `btrfs` or `xfs`.
     pub fn on(kind: &str) -> Self {
-        let mut home = Self::new();
+        let home = Self::new();
         let image = home.dir.path().join("image");
         let at = home.volumes();
         std::fs::create_dir(&at).expect("a mount point");
@@ -54,7 +47,6 @@ impl Home {
         };
         shell(&[&mkfs, &[text(&image)][..]].concat());
         shell(&["mount", "-o", "loop", text(&image), text(&at)]);
-        home.filesystem = Some(Loop { at });
         home
     }
 
@@ -145,10 +137,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        unmount_below(&self.mounts());
-        if let Some(filesystem) = &self.filesystem {
-            unmount_below(&filesystem.at);
-        }
+        // Volumes wherever they are mounted, then the filesystem below them.
+        unmount_below(self.path());
     }
 }
 

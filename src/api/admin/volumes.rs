@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::{Query, Refused, Result, created, ok};
-use crate::api::types::{CreateVolume, Created, Removed, VolumeList};
+use crate::api::types::{CreateVolume, Created, Removed};
 use crate::api::view;
 use crate::model::{Name, OnRemove};
-use crate::service::{By, CreateRequest, RemoveRequest, Service};
+use crate::service::{By, CreateRequest, Entry, RemoveRequest, Service};
 
 /// How long `inspect` waits for a fresh figure of what the volume holds before it shows the last one.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -15,11 +17,27 @@ pub(super) async fn list(service: &Service, mut query: Query) -> Result {
     let driver = query.take("driver");
     query.end()?;
     let entries = service.list(driver.as_deref()).await?;
-    let list: VolumeList = entries
-        .iter()
-        .map(|entry| (entry.volume.name.to_string(), view::volume(service, entry)))
-        .collect();
-    ok(&list)
+    ok(&Listing {
+        service,
+        entries: &entries,
+    })
+}
+
+/// A [`VolumeList`](crate::api::types::VolumeList) that is written volume by volume: ten thousand of them as views at
+/// once would take more memory than the daemon does.
+struct Listing<'a> {
+    service: &'a Service,
+    entries: &'a [Entry],
+}
+
+impl Serialize for Listing<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.entries
+                .iter()
+                .map(|e| (e.volume.name.as_str(), view::volume(self.service, e))),
+        )
+    }
 }
 
 pub(super) async fn create(service: &Service, wish: CreateVolume) -> Result {

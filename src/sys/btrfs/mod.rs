@@ -252,6 +252,7 @@ mod tests {
             other => panic!("expected a refusal, got {other:?}"),
         }
         assert!(at("v/a/b/inner/most/f").exists());
+        set_read_only(at("v"), true).expect("set");
         delete_with_nested(at("v")).expect("deleted");
         assert!(!at("v").exists());
         assert_eq!(

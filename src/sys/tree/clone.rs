@@ -1,30 +1,29 @@
-//! The passes of a clone: walk the source, compare with the pass before, copy what is new or changed.
+//! The passes of a clone: walk the source, compare with the pass before, make directories, and have leaves copied.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
-use nix::unistd::linkat;
 
-use super::copy::{self, Stop};
 use super::descent::{Descent, Names};
-use super::entry::{self, Failure};
+use super::entry;
 use super::fingerprint::{Fingerprint, Key, Stamp, Stamper, TICK};
+use super::leaf::apply;
 use super::links::Links;
 use super::remove::remove_at;
 use super::report::{CloneReport, Consistency, Note, Notes, Totals};
 use super::{How, Monitor};
 use crate::sys::error::{Context, Result, SysError};
 use crate::sys::handle::{self, FileTime, Stat};
-use crate::sys::reflink;
 
-const OP: &str = "clone";
+pub(super) const OP: &str = "clone";
 
 /// Clones in up to `passes` passes.
 pub(super) fn run(
@@ -62,9 +61,10 @@ pub(super) fn run(
     })
 }
 
-/// Makes the target, or takes an empty directory that is there.
+/// Makes the target, or takes an empty directory that is there; closed to others until the source's mode is on it, lest
+/// its files be within reach of whom the source kept out.
 fn open_target(target: &Path) -> Result<OwnedFd> {
-    match fs::DirBuilder::new().create(target) {
+    match fs::DirBuilder::new().mode(0o700).create(target) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => result.during("clone to", target)?,
     }
@@ -77,32 +77,33 @@ fn open_target(target: &Path) -> Result<OwnedFd> {
             found,
         });
     }
+    fchmod(&dir, Mode::S_IRWXU).during("clone to", target)?;
     Ok(dir)
 }
 
-struct Cloner<'a> {
-    how: How,
+pub(super) struct Cloner<'a> {
+    pub(super) how: How,
     /// There will be another look at the source.
-    stable: bool,
-    monitor: &'a dyn Monitor,
-    source: Descent,
-    target: Descent,
+    pub(super) stable: bool,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) source: Descent,
+    pub(super) target: Descent,
     /// The roots; what is on another mount than the source's is not entered.
     source_root: OwnedFd,
-    target_root: OwnedFd,
+    pub(super) target_root: OwnedFd,
     root: Stat,
     target_id: ((u32, u32), u64),
-    both_btrfs: bool,
+    pub(super) both_btrfs: bool,
     /// The directories from the root to the current one.
     visits: Vec<Visit>,
-    stamper: Stamper,
+    pub(super) stamper: Stamper,
     previous: Option<Fingerprint>,
-    current: Fingerprint,
-    links: Links,
+    pub(super) current: Fingerprint,
+    pub(super) links: Links,
     pass: u32,
     changes: u64,
     totals: Totals,
-    notes: Notes,
+    pub(super) notes: Notes,
 }
 
 /// A directory being copied.
@@ -213,7 +214,7 @@ impl<'a> Cloner<'a> {
     }
 
     /// Whether the entry differs from the last pass, or is new to this one.
-    fn note_change(&mut self, key: Key, stamp: Stamp) -> bool {
+    pub(super) fn note_change(&mut self, key: Key, stamp: Stamp) -> bool {
         let Some(previous) = &self.previous else {
             return true;
         };
@@ -327,134 +328,6 @@ impl<'a> Cloner<'a> {
         Ok(())
     }
 
-    /// Anything but a directory.
-    fn leaf(&mut self, name: &OsStr, node: OwnedFd, stat: Stat, key: Key, stamp: Stamp) -> Result<()> {
-        self.count(&stat);
-        let stamp = if self.note_change(key, stamp) {
-            self.copy_leaf(name, &node, stat, stamp)?
-        } else {
-            stamp
-        };
-        self.current.record(key, stamp);
-        self.monitor.progress(1, 0);
-        Ok(())
-    }
-
-    /// Makes the entry anew; the stamp of what was copied.
-    fn copy_leaf(&mut self, name: &OsStr, node: &OwnedFd, mut stat: Stat, mut stamp: Stamp) -> Result<Stamp> {
-        self.touch();
-        if stat.nlink > 1
-            && let Some(linked) = self.link(name, &stat, stamp)?
-        {
-            return Ok(linked);
-        }
-        if stat.file_type() == libc::S_IFREG {
-            let file = handle::reopen_for_reading(node).map_err(|error| self.source.error(name, error))?;
-            let file = File::from(file);
-            if self.stable && self.how == How::Copy && stat.size > 0 {
-                (stat, stamp) = self
-                    .look_after_exposing(&file)
-                    .map_err(|error| self.source.error(name, error))?;
-            }
-            let target = self.make(name, entry::create_file)?;
-            self.copy_data(name, &file, &target, &stat)?;
-            apply(&mut self.notes, node, &target, &stat, || {
-                self.source.path_of(name)
-            })?;
-        } else {
-            self.make(name, |dir, name| entry::create_other(dir, name, node, &stat))?;
-            let target = entry::open_made(self.target.dir(), name);
-            let target = target.map_err(|error| self.target.error(name, error))?;
-            apply(&mut self.notes, node, &target, &stat, || {
-                self.source.path_of(name)
-            })?;
-        }
-        if stat.nlink > 1 {
-            self.links
-                .remember(self.target_root.as_fd(), self.target.dir(), name, &stat, stamp)
-                .map_err(|error| self.target.error(name, error))?;
-        }
-        Ok(stamp)
-    }
-
-    /// The state to be held against the next pass, where stores through memory mappings are to show.
-    fn look_after_exposing(&self, file: &File) -> io::Result<(Stat, Stamp)> {
-        copy::expose_mapped_writes(file)?;
-        let looked_at = FileTime::now();
-        let stat = Stat::fresh(file)?;
-        Ok((stat, self.stamper.stamp(&stat, looked_at)))
-    }
-
-    /// Makes an entry, in place of what a former pass left.
-    fn make<T>(
-        &self,
-        name: &OsStr,
-        create: impl Fn(BorrowedFd<'_>, &OsStr) -> std::result::Result<T, Errno>,
-    ) -> Result<T> {
-        match create(self.target.dir(), name) {
-            Err(Errno::EEXIST) => {
-                remove_at(self.target.dir(), name, &self.target.path_of(name))?;
-                create(self.target.dir(), name).map_err(|error| self.target.error(name, error))
-            }
-            result => result.map_err(|error| self.target.error(name, error)),
-        }
-    }
-
-    /// A further name of an inode that was copied already: None where it was not, or not in this state.
-    fn link(&mut self, name: &OsStr, stat: &Stat, stamp: Stamp) -> Result<Option<Stamp>> {
-        let Some(link) = self.links.known.get(&stat.id()) else {
-            return Ok(None);
-        };
-        if !link.stamp.same_state(stamp) {
-            return Ok(None);
-        }
-        let staged = Links::staged_name(link.number);
-        let dir = self.links.dir.as_ref().expect("a known link is staged");
-        match self.make(name, |target, name| {
-            linkat(dir, staged.as_os_str(), target, name, AtFlags::empty())
-        }) {
-            // As many links as the filesystem allows: the rest become a file of their own.
-            Err(error) if error.errno() == Some(libc::EMLINK) => Ok(None),
-            // What was copied may already have been stale; then this name is too.
-            result => result.map(|()| Some(stamp.as_racy_as(link.stamp))),
-        }
-    }
-
-    fn copy_data(&mut self, name: &OsStr, source: &File, target: &File, stat: &Stat) -> Result<()> {
-        if self.both_btrfs {
-            entry::copy_no_cow(source, target).map_err(|error| self.target.error(name, error))?;
-        }
-        if stat.size == 0 {
-            return Ok(());
-        }
-        if self.how == How::Reflink {
-            match reflink::clone_file(source, target) {
-                Ok(()) => {
-                    self.monitor.progress(0, stat.size);
-                    return Ok(());
-                }
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ETXTBSY)) => {
-                    self.notes.push(Note::CopiedNotShared {
-                        path: self.source.path_of(name),
-                    });
-                }
-                Err(error) => return Err(self.source.error(name, error)),
-            }
-        }
-        let monitor = self.monitor;
-        let advance = |bytes| {
-            monitor.progress(0, bytes);
-            !monitor.cancelled()
-        };
-        copy::copy_data(source, target, stat.size, advance).map_err(|stop| match stop {
-            Stop::Cancelled => SysError::Cancelled {
-                op: OP,
-                path: self.source.path().to_owned(),
-            },
-            Stop::Failed(error) => self.source.error(name, error),
-        })
-    }
-
     /// Something is mounted there: only its place is kept.
     fn mount_point(&mut self, name: &OsStr, stat: &Stat) -> Result<()> {
         self.notes.push(Note::MountPointSkipped {
@@ -474,13 +347,13 @@ impl<'a> Cloner<'a> {
     }
 
     /// The current directory of the target is being changed, and with it its times.
-    fn touch(&mut self) {
+    pub(super) fn touch(&mut self) {
         if let Some(visit) = self.visits.last_mut() {
             visit.touched = true;
         }
     }
 
-    fn count(&mut self, stat: &Stat) {
+    pub(super) fn count(&mut self, stat: &Stat) {
         match stat.file_type() {
             libc::S_IFREG => self.totals.files += 1,
             libc::S_IFLNK => self.totals.symlinks += 1,
@@ -501,33 +374,5 @@ impl<'a> Cloner<'a> {
             });
         }
         Ok(())
-    }
-}
-
-/// Gives a copy its owner, attributes, mode and times; `path` is the source's.
-fn apply(
-    notes: &mut Notes,
-    source: impl AsFd,
-    target: impl AsFd,
-    stat: &Stat,
-    path: impl Fn() -> PathBuf,
-) -> Result<()> {
-    match entry::apply(source, target, stat) {
-        Ok(refused) => {
-            for name in refused {
-                notes.push(Note::AttributeRefused { path: path(), name });
-            }
-            Ok(())
-        }
-        Err(Failure::Io(source)) => Err(SysError::io(
-            "set owner, mode and times in the clone of",
-            path(),
-            source,
-        )),
-        Err(Failure::Attribute(name, source)) => Err(SysError::Attribute {
-            path: path(),
-            name,
-            source,
-        }),
     }
 }

@@ -186,6 +186,9 @@ mod tests {
         );
         fs::write(&path, "two").expect("same size, other content");
         assert!(!print.matches(key, look()));
+        // A name linked to a copy that may be stale is no better than that.
+        assert!(settled.as_racy_as(fresh).is_racy() && !settled.as_racy_as(settled).is_racy());
+        assert!(settled.as_racy_as(fresh).same_state(settled));
         let mut racy = Fingerprint::default();
         racy.record(key, fresh);
         racy.seal();

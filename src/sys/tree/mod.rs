@@ -10,6 +10,7 @@ mod copy;
 mod descent;
 mod entry;
 mod fingerprint;
+mod leaf;
 mod links;
 mod remove;
 mod report;

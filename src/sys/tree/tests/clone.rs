@@ -304,6 +304,37 @@ fn unfit_targets_and_sources_are_refused() {
     clone_tree(at("v"), at("empty"), How::Copy, &()).expect("an empty directory will do");
 }
 
+/// Looks at the target's root while its first file is being made.
+struct Peek(std::path::PathBuf, AtomicU64);
+
+impl Monitor for Peek {
+    fn progress(&self, _entries: u64, bytes: u64) {
+        if bytes > 0 {
+            self.1.store(
+                fs::metadata(&self.0).expect("there").mode().into(),
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+#[test]
+fn unfinished_clone_is_closed_to_others() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    fs::create_dir(dir.path().join("v")).expect("a directory");
+    fs::write(dir.path().join("v/f"), "for few").expect("written");
+    sh(&format!(
+        "cd {}; mkdir -m 777 there; chmod 705 v",
+        dir.path().display()
+    ));
+    for name in ["there", "new"] {
+        let peek = Peek(dir.path().join(name), AtomicU64::new(0));
+        clone_tree(dir.path().join("v"), &peek.0, How::Copy, &peek).expect("cloned");
+        assert_eq!(peek.1.load(Ordering::Relaxed) & 0o7777, 0o700);
+        assert_eq!(fs::metadata(&peek.0).expect("there").mode() & 0o7777, 0o705);
+    }
+}
+
 #[test]
 fn cancel_ends_it_in_the_middle_of_a_file() {
     let dir = tempfile::tempdir().expect("a scratch directory");
