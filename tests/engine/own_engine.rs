@@ -3,13 +3,16 @@
 //! It runs in namespaces of its own: of the network, since a second dockerd deletes the first one's bridge; of mounts and
 //! of processes, so that nothing of it survives the test, not even where the test is killed. The first process in there
 //! is a shell that does what is written to it; when the test closes the pipe it ends, and the kernel kills the rest.
+//!
+//! What is mounted below [`OwnEngine::shared`] outside shows inside too: there a plain service can serve this engine.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
 use crate::docker::{Docker, is_root, wait_until};
@@ -21,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The engine and its directories.
 pub struct OwnEngine {
     docker: Docker,
+    /// Before the directory that it is in, as it must be dropped before.
+    shared: Shared,
     dir: TempDir,
     shell: Child,
     orders: Option<ChildStdin>,
@@ -36,16 +41,10 @@ impl OwnEngine {
             return Err("a second engine needs root, dockerd and ip".to_owned());
         }
         let dir = tempfile::tempdir().expect("a directory");
+        let shared = Shared::new(dir.path().join("shared"))?;
         let mut shell = Command::new("unshare")
-            .args([
-                "--net",
-                "--pid",
-                "--mount",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-            ])
+            .args(["--net", "--pid", "--mount", "--propagation", "slave"])
+            .args(["--fork", "--kill-child", "--mount-proc", "bash"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -59,10 +58,14 @@ impl OwnEngine {
             shell,
             answers,
             cgroup: unique(),
+            shared,
             dir,
         };
         // A containerd of the machine must not be found: it would start the containers outside of the namespaces.
-        let prepared = engine.order("mkdir -p /run/docker /run/containerd && mount -t tmpfs none /run/docker && mount -t tmpfs none /run/containerd && ip link set lo up");
+        let hidden = "/run/docker /run/containerd /etc/docker";
+        let prepared = engine.order(&format!(
+            "mkdir -p {hidden} && for dir in {hidden}; do mount -t tmpfs none $dir || break; done && ip link set lo up"
+        ));
         if prepared != "0" {
             return Err("no namespaces of its own can be made for a second engine".to_owned());
         }
@@ -78,6 +81,11 @@ impl OwnEngine {
     /// Its command line.
     pub fn docker(&self) -> &Docker {
         &self.docker
+    }
+
+    /// A directory whose mounts it sees, by the same path.
+    pub fn shared(&self) -> &Path {
+        &self.shared.0
     }
 
     /// Stops it as a service manager does, and starts it again.
@@ -150,6 +158,35 @@ impl Drop for OwnEngine {
         let _ = self.shell.kill();
         let _ = self.shell.wait();
         remove_cgroups(&self.cgroup);
+    }
+}
+
+/// A directory that is a shared mount.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn new(at: PathBuf) -> Result<Self, String> {
+        std::fs::create_dir(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let none = None::<&str>;
+        let mounted = mount(Some(&at), &at, none, MsFlags::MS_BIND, none)
+            .and_then(|()| mount(none, &at, none, MsFlags::MS_SHARED, none));
+        let shared = Self(at);
+        mounted.map_err(|error| format!("a shared mount: {error}"))?;
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .map(PathBuf::from);
+        let mut points: Vec<PathBuf> = points.filter(|at| at.starts_with(&self.0)).collect();
+        while let Some(at) = points.pop() {
+            let _ = umount2(&at, MntFlags::MNT_DETACH);
+        }
     }
 }
 

@@ -287,15 +287,18 @@ impl Plugin {
             docker.run(&["rm", "-f", &container]);
         }
         let volumes = docker.lines(&["volume", "ls", "-q", "--filter", &format!("driver={name}")]);
-        for volume in &volumes {
-            self.windlass(&["unprotect", volume]);
-            docker.run(&["volume", "rm", volume]);
+        let mut stubborn = Vec::new();
+        for volume in volumes {
+            self.windlass(&["unprotect", &volume]);
+            if !docker.run(&["volume", "rm", &volume]).status.success() {
+                stubborn.push(volume);
+            }
         }
         docker.run(&["plugin", "disable", "-f", &name]);
         docker.run(&["plugin", "rm", "-f", &name]);
-        for volume in &volumes {
-            // What the plugin could not remove, the engine can forget now.
-            docker.run(&["volume", "rm", "-f", volume]);
+        for volume in stubborn {
+            // The engine can forget it now; it asks the plugin that is gone for 15 s before.
+            docker.run(&["volume", "rm", "-f", &volume]);
         }
     }
 }
