@@ -237,7 +237,12 @@ mod tests {
                 .read_exact(&mut ready)
                 .expect("the script succeeds");
             assert_eq!(&ready, b"ready\n");
-            Self(child)
+            let namespace = Self(child);
+            // The script is over, but the shell may not have become its last command yet.
+            while process_name(namespace.pid()) != "sleep" {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            namespace
         }
 
         fn pid(&self) -> i32 {
