@@ -42,7 +42,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
     /// Another daemon has this root, a socket cannot be made, and the like.
-    #[error(transparent)]
+    #[error("{}", with_reasons(.0))]
     System(#[from] SysError),
     /// A daemon has this root already.
     #[error("another windlass daemon{} uses the state directory {root}; stop it, or give another --root", pid.map(|p| format!(" (process {p})")).unwrap_or_default())]
@@ -105,7 +105,7 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
         });
     }
     let slots = slots(&config, &state)?;
-    make_dir(&config.mount_root, 0o755)?;
+    make_dir(&config.mount_root, 0o700)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -409,6 +409,12 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
         .init();
     log::set_max_level(config.live.log_level);
     Ok(())
+}
+
+/// An error with all that lies below it, in one line.
+fn with_reasons(error: &dyn std::error::Error) -> String {
+    let reasons = std::iter::successors(Some(error), |error| error.source());
+    reasons.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn io(doing: &str) -> impl Fn(std::io::Error) -> DaemonError {

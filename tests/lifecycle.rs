@@ -71,6 +71,8 @@ fn sockets_and_records_are_for_root_and_the_group_alone_and_nothing_listens_on_t
     assert_eq!(mode(&home.admin_socket()), (0o660, 0, 12345));
     assert_eq!(mode(&home.docker_socket()).0 & 0o007, 0);
     assert_eq!(mode(&home.root().join("state.db")).0, 0o600);
+    // What containers keep is none of the other users' business.
+    assert_eq!((mode(&home.volumes()).0, mode(&home.mounts()).0), (0o700, 0o700));
     let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
         .expect("its files")
         .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())

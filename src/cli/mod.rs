@@ -1,7 +1,7 @@
 //! The command line: one file per command, each a few lines between the arguments and the client.
 //!
 //! What scripts rely on is Convoy's: names alone on stdout, JSON with its keys, notes on stderr, an exit status that
-//! says what went wrong. What people see is decided in [`screen`], [`table`] and [`sheet`]. Apart from `daemon`, no
+//! says what went wrong. What people see is decided in `screen`, `table` and `sheet`. Apart from `daemon`, no
 //! command knows more of the daemon than its admin API.
 
 mod completions;

@@ -337,7 +337,14 @@ fn read_marker(path: &Path) -> Result<Option<Marker>> {
 
 /// Makes a new store. The marker comes last: a crash before leaves empty directories, and the next start begins again.
 fn make(path: &Path) -> Result<Uuid> {
-    fs::create_dir_all(path).map_err(doing("create directory", path))?;
+    // A path that windlass makes is closed to the host's users, as the files of containers are none of their business;
+    // one that was there stays as its owner set it.
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(doing("create directory", parent))?;
+    }
+    if metadata(path)?.is_none() {
+        make_dir(path)?;
+    }
     let private = path.join(PRIVATE);
     make_dir(&private)?;
     for room in ROOMS {
