@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -265,14 +268,9 @@ impl Plugin {
         points.filter(|point| **point == at).count()
     }
 
-    /// The daemon's process, as the host counts: the child of the shim that runs this plugin.
-    pub fn pid(&self) -> Option<u32> {
-        let id = self.id();
-        let shim =
-            processes().find(|(_, command)| command.contains("containerd-shim") && command.contains(&id))?;
-        processes()
-            .map(|(pid, _)| pid)
-            .find(|pid| parent(*pid) == Some(shim.0))
+    /// The daemon's process, as the host counts.
+    pub fn pid(&self) -> Option<Pid> {
+        process_of(&self.id())
     }
 
     /// The daemon's log so far.
@@ -294,8 +292,17 @@ impl Plugin {
                 stubborn.push(volume);
             }
         }
+        let id = docker.lines(&["plugin", "inspect", "--format", "{{.ID}}", &name]);
         docker.run(&["plugin", "disable", "-f", &name]);
         docker.run(&["plugin", "rm", "-f", &name]);
+        // An enable that failed can leave a process that the engine no longer knows.
+        for _ in 0..100 {
+            let Some(pid) = id.first().and_then(|id| process_of(id)) else {
+                break;
+            };
+            let _ = kill(pid, Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(50));
+        }
         for volume in stubborn {
             // The engine can forget it now; it asks the plugin that is gone for 15 s before.
             docker.run(&["volume", "rm", "-f", &volume]);
@@ -336,13 +343,21 @@ pub fn refs(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 
-fn processes() -> impl Iterator<Item = (u32, String)> {
-    let dirs = std::fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
-    let pids = dirs.filter_map(|dir| dir.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: u32| Some((pid, text(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?))))
+/// The process of a plugin by its id: the child of the shim that runs it.
+fn process_of(id: &str) -> Option<Pid> {
+    let shim =
+        processes().find(|(_, command)| command.contains("containerd-shim") && command.contains(id))?;
+    let mut pids = processes().map(|(pid, _)| pid);
+    pids.find(|pid| parent(*pid) == Some(shim.0)).map(Pid::from_raw)
 }
 
-fn parent(pid: u32) -> Option<u32> {
+fn processes() -> impl Iterator<Item = (i32, String)> {
+    let dirs = std::fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
+    let pids = dirs.filter_map(|dir| dir.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: i32| Some((pid, text(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?))))
+}
+
+fn parent(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     line.trim().parse().ok()

@@ -1,5 +1,7 @@
 //! What is done to the plugin while containers use its volumes: killed, disabled by force, removed, made anew.
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::docker::wait_until;
 use crate::plugin::{Plugin, assert_counted};
 use crate::skip_unless;
@@ -12,11 +14,7 @@ fn containers_go_on_when_the_plugin_is_killed() {
     let container = plugin.start_counting("c", &volume);
     for round in 0..2 {
         let killed = plugin.pid().expect("it runs");
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(killed.try_into().expect("a pid")),
-            nix::sys::signal::Signal::SIGKILL,
-        )
-        .expect("it can be killed");
+        kill(killed, Signal::SIGKILL).expect("it can be killed");
         plugin.wait_for_progress(&container);
         wait_until("the engine has started it again", || {
             plugin.pid().is_some_and(|pid| pid != killed) && plugin.windlass(&["info"]).status.success()
