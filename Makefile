@@ -137,7 +137,9 @@ test: setup ## Run unit tests, integration tests, and plugin tests in the real e
 	fi; \
 	if command -v cargo-nextest >/dev/null; then \
 	    cargo test --locked --doc; \
-	    cargo nextest run --locked $(ARGS); \
+	    status=0; cargo nextest run --locked $(ARGS) || status=$$?; \
+	    grep -oh 'SKIPPED: [^<]*' $(or $(CARGO_TARGET_DIR),target)/nextest/default/junit.xml | sort -u || true; \
+	    exit $$status; \
 	else \
 	    cargo test --locked $(ARGS); \
 	fi
