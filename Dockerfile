@@ -14,7 +14,7 @@ ARG RUST_IMAGE=rust:1-slim-bookworm
 FROM ${BASE_IMAGE} AS tools
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        e2fsprogs xfsprogs btrfs-progs nfs-common ca-certificates >/dev/null
+        e2fsprogs xfsprogs btrfs-progs thin-provisioning-tools kmod nfs-common ca-certificates >/dev/null
 # Each tool goes into /rootfs with the libraries that it loads, and must start there: 127 says that one is missing.
 # libgcc_s is a library that no ldd shows: the C library opens it when btrfs cancels a thread.
 # No shell goes in: windlass runs programs, not scripts.
@@ -26,7 +26,8 @@ RUN set -eu; \
     cp --parents -L /etc/mke2fs.conf /etc/netconfig /etc/nsswitch.conf /etc/passwd /etc/group \
         /etc/ssl/certs/ca-certificates.crt /usr/lib/*/libgcc_s.so.1 .; \
     tools="mke2fs mkfs.ext4 e2fsck fsck.ext4 resize2fs tune2fs dumpe2fs \
-        mkfs.xfs xfs_repair xfs_growfs xfs_db mkfs.btrfs btrfs btrfstune \
+        mkfs.xfs xfs_repair xfs_growfs xfs_db pdata_tools thin_check thin_repair thin_dump \
+        kmod modprobe mkfs.btrfs btrfs btrfstune \
         mount umount mount.nfs mount.nfs4 umount.nfs umount.nfs4"; \
     for tool in $tools; do \
         path=$(command -v $tool); \
@@ -57,12 +58,13 @@ COPY ${BINARY} /usr/bin/windlass
 
 FROM ${RUST_IMAGE} AS builder
 RUN apt-get update -qq \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends musl-tools >/dev/null \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        musl-tools clang libdevmapper-dev pkg-config >/dev/null \
  && rustup target add x86_64-unknown-linux-musl
 WORKDIR /windlass
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-ENV CC_x86_64_unknown_linux_musl=musl-gcc
+ENV CC_x86_64_unknown_linux_musl=musl-gcc PKG_CONFIG_ALLOW_CROSS=1
 RUN cargo build --release --locked --target x86_64-unknown-linux-musl
 
 FROM base

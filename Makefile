@@ -25,6 +25,8 @@ scripts := plugin/base-image plugin/rootfs plugin/create plugin/install plugin/u
 
 # The C code of mimalloc and SQLite is compiled for musl too.
 export CC_x86_64_unknown_linux_musl ?= musl-gcc
+# Of libdevmapper, only the headers are used, which are the same for musl; pkg-config must be told that.
+export PKG_CONFIG_ALLOW_CROSS ?= 1
 
 .PHONY: help
 help: ## This list
@@ -144,9 +146,24 @@ test: setup ## Run unit tests, integration tests, and plugin tests in the real e
 	    cargo test --locked $(ARGS); \
 	fi
 
+# Where this machine's kernel has no thin pools, each of these tests runs itself in a guest kernel (tests/guest/run).
+.PHONY: test-dm
+test-dm: setup ## Run the tests of the devicemapper driver alone
+	@if command -v cargo-nextest >/dev/null; then \
+	    cargo nextest run --locked -E 'test(devicemapper::) + binary(devicemapper)' $(ARGS); \
+	else \
+	    cargo test --locked --lib devicemapper:: $(ARGS) && cargo test --locked --test devicemapper $(ARGS); \
+	fi
+
 .PHONY: bench
-bench: ## Run the benchmarks
-	cargo bench --locked --bench daemon
+bench: ## Run the benchmarks; WINDLASS_BENCH_ONLY=image, tree, large or s3 picks one of those of backups
+	$(if $(WINDLASS_BENCH_ONLY),,cargo bench --locked --bench daemon)
+	cargo bench --locked --bench backup
+
+.PHONY: bench-dm
+bench-dm: setup ## Measure the devicemapper driver against the bare commands, and its deltas against thin_delta
+	cargo test --release --locked --lib -- --include-ignored --nocapture devicemapper::tests::figures
+	cargo test --release --locked --lib -- --nocapture a_difference_in_a_large_pool
 
 .PHONY: fmt
 fmt: ## Format the code

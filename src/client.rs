@@ -11,18 +11,21 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use hyper::Method;
+use hyper::body::Incoming;
+use hyper::{Method, Response};
 use serde::de::IgnoredAny;
 
 use crate::api::types::{
-    CreateSnapshot, CreateVolume, Created, Failure, Info, Kind, MountVolume, Mounted, Removed, Snapshot,
-    SnapshotEntry, Trashed, UndeleteVolume, UnmountVolume, Unmounted, Volume, VolumeList,
+    Backup, BackupList, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, Created, Event, Failure,
+    Info, Job, Kind, MountVolume, Mounted, PruneBackups, Removed, ResizeVolume, Snapshot, SnapshotEntry,
+    Trashed, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
 pub use discovery::{Places, SOCKET_VARIABLE};
-pub use wire::EventStream;
+pub use wire::Lines;
 use wire::Path as Route;
 
 /// What can go wrong between the command line and the daemon.
@@ -230,6 +233,18 @@ impl Client {
             .await
     }
 
+    /// Makes a volume larger.
+    pub async fn resize(&self, reference: &str, resize: &ResizeVolume) -> Result<Volume, ClientError> {
+        self.post(Route::new("volumes").segment(reference).word("resize"), resize)
+            .await
+    }
+
+    /// Gives a volume's unused space back.
+    pub async fn trim(&self, reference: &str) -> Result<TrimmedVolume, ClientError> {
+        self.act(Route::new("volumes").segment(reference).word("trim"))
+            .await
+    }
+
     /// A volume's snapshots by name.
     pub async fn snapshots(&self, volume: &str) -> Result<BTreeMap<String, SnapshotEntry>, ClientError> {
         self.read(Route::new("volumes").segment(volume).word("snapshots"))
@@ -274,17 +289,94 @@ impl Client {
         self.delete(Route::new("trash").segment(reference)).await
     }
 
+    /// The backups at a destination, or at the daemon's; of all volumes or of one.
+    pub async fn backups(
+        &self,
+        destination: Option<&str>,
+        endpoint: Option<&str>,
+        volume: Option<&str>,
+    ) -> Result<BackupList, ClientError> {
+        let route = Route::new("backups")
+            .query("dest", destination)
+            .query("endpoint", endpoint)
+            .query("volume", volume);
+        self.patient_read(route).await
+    }
+
+    /// One backup.
+    pub async fn backup(&self, url: &str, endpoint: Option<&str>) -> Result<Backup, ClientError> {
+        let route = Route::new("backups").word("inspect");
+        self.patient_read(route.query("url", Some(url)).query("endpoint", endpoint))
+            .await
+    }
+
+    /// Begins a backup.
+    pub async fn create_backup(&self, backup: &CreateBackup) -> Result<Job, ClientError> {
+        self.post(Route::new("backups"), backup).await
+    }
+
+    /// Begins to delete a backup.
+    pub async fn delete_backup(&self, url: &str, endpoint: Option<&str>) -> Result<Job, ClientError> {
+        let route = Route::new("backups");
+        self.delete(route.query("url", Some(url)).query("endpoint", endpoint))
+            .await
+    }
+
+    /// Begins to look whether backups can be restored.
+    pub async fn verify_backups(&self, verify: &VerifyBackups) -> Result<Job, ClientError> {
+        self.post(Route::new("backups").word("verify"), verify).await
+    }
+
+    /// Begins to take away what no backup needs any more.
+    pub async fn prune_backups(&self, prune: &PruneBackups) -> Result<Job, ClientError> {
+        self.post(Route::new("backups").word("prune"), prune).await
+    }
+
+    /// Begins to copy a backup to another destination.
+    pub async fn copy_backup(&self, copy: &CopyBackup) -> Result<Job, ClientError> {
+        self.post(Route::new("backups").word("copy"), copy).await
+    }
+
+    /// All jobs that the daemon knows, the oldest first.
+    pub async fn jobs(&self) -> Result<Vec<Job>, ClientError> {
+        self.read(Route::new("jobs")).await
+    }
+
+    /// One job.
+    pub async fn job(&self, id: i64) -> Result<Job, ClientError> {
+        self.read(Route::new("jobs").segment(&id.to_string())).await
+    }
+
+    /// Ends a job.
+    pub async fn cancel_job(&self, id: i64) -> Result<Job, ClientError> {
+        self.delete(Route::new("jobs").segment(&id.to_string())).await
+    }
+
+    /// How a job stands, each time that this changes, until it has ended or the daemon stops.
+    pub async fn job_progress(&self, id: i64) -> Result<Lines<Job>, ClientError> {
+        let route = Route::new("jobs").segment(&id.to_string()).word("progress");
+        let (request, answer) = self.send(Method::GET, &route, None).await?;
+        Ok(Lines::new(self.socket.clone(), request, answer))
+    }
+
     /// What happens, from the events that the daemon remembers (those after `since`) on; endless with `follow`.
-    pub async fn events(&self, since: Option<u64>, follow: bool) -> Result<EventStream, ClientError> {
+    pub async fn events(&self, since: Option<u64>, follow: bool) -> Result<Lines<Event>, ClientError> {
         let route = Route::new("events")
             .query("since", since.map(|s| s.to_string()).as_deref())
             .query("follow", (!follow).then_some("false"));
         let (request, answer) = self.send(Method::GET, &route, None).await?;
-        Ok(EventStream::new(self.socket.clone(), request, answer))
+        Ok(Lines::new(self.socket.clone(), request, answer))
     }
 
     async fn read<A: serde::de::DeserializeOwned>(&self, route: Route) -> Result<A, ClientError> {
         self.call(Method::GET, route, None).await
+    }
+
+    /// The same for what the daemon has to ask a destination: a large one takes its time.
+    async fn patient_read<A: serde::de::DeserializeOwned>(&self, route: Route) -> Result<A, ClientError> {
+        let patience = Duration::from_secs(600);
+        let (request, answer) = self.send_with(Method::GET, &route, None, Some(patience)).await?;
+        self.decode(request, answer).await
     }
 
     async fn post<A: serde::de::DeserializeOwned>(
@@ -314,6 +406,14 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<A, ClientError> {
         let (request, answer) = self.send(method, &route, body).await?;
+        self.decode(request, answer).await
+    }
+
+    async fn decode<A: serde::de::DeserializeOwned>(
+        &self,
+        request: String,
+        answer: Response<Incoming>,
+    ) -> Result<A, ClientError> {
         let body = self.collect(&request, answer).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::NotWindlass {
             socket: self.socket.clone(),

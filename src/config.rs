@@ -5,12 +5,17 @@
 //! environment (which is what `docker plugin set` changes). An empty value counts as not given, because the engine
 //! hands a plugin all its variables, set or not. Errors name the place where the bad value came from.
 
+mod variables;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{InvalidValue, OnRemove, Settings, Span, nearest};
+pub use variables::variables;
+
+use crate::model::{BackupSettings, Bytes, InvalidValue, OnRemove, Secret, Settings, Span, nearest};
 
 /// Every setting, what it means, and whether SIGHUP changes it in a running daemon.
 pub const SETTINGS: &[Setting] = &[
@@ -18,6 +23,46 @@ pub const SETTINGS: &[Setting] = &[
         name: "admin-socket",
         reloads: false,
         about: "unix sockets of the admin API (default: <root>/windlass.sock)",
+    },
+    Setting {
+        name: "backup-connections",
+        reloads: true,
+        about: "how many requests a job may have under way at one destination (8)",
+    },
+    Setting {
+        name: "backup-dest",
+        reloads: true,
+        about: "the destination of backups that name none, e.g. s3://bucket@region/path",
+    },
+    Setting {
+        name: "backup-download-limit",
+        reloads: true,
+        about: "the most that a job may fetch in a second, e.g. 50M",
+    },
+    Setting {
+        name: "backup-encrypt",
+        reloads: true,
+        about: "none: repositories without a password, for everybody to read (password)",
+    },
+    Setting {
+        name: "backup-password-file",
+        reloads: true,
+        about: "a file whose first line is the password of the repositories",
+    },
+    Setting {
+        name: "backup-s3-endpoint",
+        reloads: true,
+        about: "the S3 service of destinations that name none",
+    },
+    Setting {
+        name: "backup-upload-limit",
+        reloads: true,
+        about: "the most that a job may send in a second, e.g. 50M",
+    },
+    Setting {
+        name: "cache",
+        reloads: false,
+        about: "where indexes of repositories are cached (default: <root>/cache)",
     },
     Setting {
         name: "cmd-timeout",
@@ -60,6 +105,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "true: Docker's remove keeps the data in place (false)",
     },
     Setting {
+        name: "jobs",
+        reloads: false,
+        about: "how many backups, and how many restores, run at once (2)",
+    },
+    Setting {
         name: "log",
         reloads: false,
         about: "a file for the log instead of standard output",
@@ -73,6 +123,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "mount-root",
         reloads: false,
         about: "where volumes are mounted (default: <root>/mounts)",
+    },
+    Setting {
+        name: "mount-wait",
+        reloads: true,
+        about: "how long a mount waits for a volume that is being restored (25s)",
     },
     Setting {
         name: "on-remove",
@@ -114,8 +169,18 @@ impl Setting {
     }
 }
 
+/// The variable that holds the password of the repositories. It is in no table of settings: a command line and a file that
+/// others can read are no places for it.
+pub const PASSWORD_VARIABLE: &str = "WINDLASS_BACKUP_PASSWORD";
+
 /// Settings from one place, by name; most have one value, `drivers`, `driver-opts` and `admin-socket` any number.
 pub type Layer = BTreeMap<String, Vec<String>>;
+
+/// The password that the environment holds, if it does; an empty one counts as not given.
+pub fn password(vars: impl Iterator<Item = (String, String)>) -> Option<Secret> {
+    let mut given = vars.filter(|(name, value)| name == PASSWORD_VARIABLE && !value.is_empty());
+    given.next().map(|(_, value)| Secret::new(value))
+}
 
 /// The daemon's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +205,10 @@ pub struct Config {
     pub live: Settings,
     /// The only state directory to start on.
     pub state_id: Option<Uuid>,
+    /// Where indexes of repositories are cached.
+    pub cache: PathBuf,
+    /// How many backups, and how many restores, run at once.
+    pub jobs: usize,
 }
 
 /// A configuration that cannot be used.
@@ -160,6 +229,12 @@ pub enum ConfigError {
         path: PathBuf,
         /// What is wrong with it, on one line.
         why: String,
+    },
+    /// A variable that is not text; its value may be a password, and is not shown.
+    #[error("the variable {name} is not UTF-8; give it in that encoding")]
+    NotText {
+        /// The variable.
+        name: String,
     },
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
@@ -190,7 +265,11 @@ pub fn environment(vars: impl Iterator<Item = (String, String)>) -> Layer {
 /// # Errors
 /// The first setting that is unknown or malformed, in whichever layer: a bad value that another layer covers is
 /// refused too, for it will not stay covered.
-pub fn resolve(command_line: &Layer, environment: &Layer) -> Result<Config, ConfigError> {
+pub fn resolve(
+    command_line: &Layer,
+    environment: &Layer,
+    password: Option<&Secret>,
+) -> Result<Config, ConfigError> {
     let upper = |name: &str| {
         let value = command_line.get(name).or_else(|| environment.get(name));
         value.and_then(|values| values.first()).map(PathBuf::from)
@@ -224,6 +303,7 @@ pub fn resolve(command_line: &Layer, environment: &Layer) -> Result<Config, Conf
         },
     ];
     let mut config = defaults(root.unwrap_or_else(default_root));
+    Arc::make_mut(&mut config.live.backups).password = password.cloned();
     apply(&mut config, &file.1, |_| file.0.display().to_string())?;
     for placed in layers.iter().rev() {
         apply(&mut config, placed.layer, placed.place)?;
@@ -234,6 +314,10 @@ pub fn resolve(command_line: &Layer, environment: &Layer) -> Result<Config, Conf
     if config.mount_root.as_os_str().is_empty() {
         config.mount_root = config.root.join("mounts");
     }
+    if config.cache.as_os_str().is_empty() {
+        config.cache = config.root.join("cache");
+    }
+    check_password(&config.live.backups)?;
     Ok(config)
 }
 
@@ -253,6 +337,8 @@ pub fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     compare("group", running.group == wanted.group);
     compare("mount-root", running.mount_root == wanted.mount_root);
     compare("log", running.log == wanted.log);
+    compare("cache", running.cache == wanted.cache);
+    compare("jobs", running.jobs == wanted.jobs);
     compare("state-id", running.state_id == wanted.state_id);
     names
 }
@@ -278,6 +364,8 @@ fn defaults(root: PathBuf) -> Config {
         log: None,
         live: Settings::default(),
         state_id: None,
+        cache: PathBuf::new(),
+        jobs: 2,
     }
 }
 
@@ -302,8 +390,17 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         [one] => Ok(one.as_str()),
         _ => Err(refused(name, &values.join(","), "a single value")),
     };
+    let backups = Arc::make_mut(&mut config.live.backups);
     match name {
         "admin-socket" => config.admin_sockets = paths(name, values)?,
+        "backup-connections" => backups.connections = count(name, single()?, 64)?,
+        "backup-dest" => backups.destination = Some(single()?.to_owned()),
+        "backup-download-limit" => backups.download_limit = Some(rate(name, single()?)?),
+        "backup-encrypt" => backups.encrypt = encrypt(name, single()?)?,
+        "backup-password-file" => backups.password_file = Some(path(name, single()?)?),
+        "backup-s3-endpoint" => backups.s3_endpoint = Some(single()?.to_owned()),
+        "backup-upload-limit" => backups.upload_limit = Some(rate(name, single()?)?),
+        "cache" => config.cache = path(name, single()?)?,
         "cmd-timeout" => config.live.cmd_timeout = positive(name, single()?)?,
         "config" => {}
         "create-on-docker-mount" => config.live.create_on_docker_mount = boolean(name, single()?)?,
@@ -312,9 +409,11 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "drivers" => config.drivers = Some(values.to_vec()),
         "group" => config.group = Some(single()?.to_owned()),
         "ignore-docker-delete" => config.live.ignore_docker_delete = boolean(name, single()?)?,
+        "jobs" => config.jobs = usize::try_from(count(name, single()?, 64)?).expect("at most 64"),
         "log" => config.log = Some(path(name, single()?)?),
         "log-level" => config.live.log_level = level(name, single()?)?,
         "mount-root" => config.mount_root = path(name, single()?)?,
+        "mount-wait" => config.live.mount_wait = mount_wait(name, single()?)?,
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
         "root" => config.root = path(name, single()?)?,
         "state-id" => config.state_id = Some(state_id(name, single()?)?),
@@ -452,6 +551,62 @@ fn positive(name: &str, value: &str) -> Result<Span, InvalidValue> {
     }
 }
 
+fn count(name: &str, value: &str, most: u32) -> Result<u32, InvalidValue> {
+    match value.parse() {
+        Ok(count) if (1..=most).contains(&count) => Ok(count),
+        _ => Err(refused(name, value, &format!("a number from 1 to {most}"))),
+    }
+}
+
+fn rate(name: &str, value: &str) -> Result<Bytes, InvalidValue> {
+    match Bytes::parse(name, value)? {
+        rate if rate.0 >= 1024 => Ok(rate),
+        _ => Err(refused(name, value, "at least 1K (bytes in a second)")),
+    }
+}
+
+fn encrypt(name: &str, value: &str) -> Result<bool, InvalidValue> {
+    match value {
+        "password" => Ok(true),
+        "none" => Ok(false),
+        _ => Err(refused(name, value, "password or none")),
+    }
+}
+
+/// The engine gives a mount up after 120 s, or 30 s where the plugin was enabled with a time-out.
+fn mount_wait(name: &str, value: &str) -> Result<Span, InvalidValue> {
+    match Span::parse(name, value)? {
+        wait if wait <= Span::seconds(110) => Ok(wait),
+        _ => Err(refused(name, value, "at most 110s: the engine waits no longer")),
+    }
+}
+
+/// Without encryption there is nothing that a password could be for: who gives both means one of them.
+fn check_password(backups: &BackupSettings) -> Result<(), ConfigError> {
+    let given = match backups {
+        BackupSettings { encrypt: true, .. } => None,
+        BackupSettings {
+            password: Some(_), ..
+        } => Some(PASSWORD_VARIABLE),
+        BackupSettings {
+            password_file: Some(_),
+            ..
+        } => Some("backup-password-file"),
+        _ => None,
+    };
+    match given {
+        None => Ok(()),
+        Some(second) => Err(ConfigError::Value {
+            place: "backup-encrypt".to_owned(),
+            source: InvalidValue::Conflict {
+                first: "backup-encrypt=none",
+                second,
+                why: "a repository without encryption has no password",
+            },
+        }),
+    }
+}
+
 fn level(name: &str, value: &str) -> Result<log::LevelFilter, InvalidValue> {
     value
         .parse()
@@ -509,6 +664,7 @@ mod tests {
                 ("WINDLASS_TRASH_TTL", "2d"),
                 ("WINDLASS_LOG_LEVEL", ""),
             ]),
+            None,
         )
         .expect("valid");
         assert_eq!(config.live.on_remove, OnRemove::Delete);
@@ -537,17 +693,44 @@ mod tests {
             ("state-id", "7"),
             ("driver-opts", "path=/x"),
             ("create-on-docker-mount", "perhaps"),
+            ("backup-connections", "0"),
+            ("backup-upload-limit", "10"),
+            ("backup-encrypt", "no"),
+            ("mount-wait", "3m"),
+            ("jobs", "many"),
         ] {
             let variable = format!("WINDLASS_{}", name.to_uppercase().replace('-', "_"));
-            let said = resolve(&Layer::new(), &env(&[(&variable, bad)]))
+            let said = resolve(&Layer::new(), &env(&[(&variable, bad)]), None)
                 .expect_err(name)
                 .to_string();
             assert!(said.starts_with(&variable), "{said}");
-            let said = resolve(&layer(&[(name, bad)]), &Layer::new())
+            let said = resolve(&layer(&[(name, bad)]), &Layer::new(), None)
                 .expect_err(name)
                 .to_string();
             assert!(said.starts_with(&format!("--{name}")), "{said}");
         }
+    }
+
+    #[test]
+    fn the_password_comes_from_the_environment_or_a_file_and_never_from_a_layer() {
+        let given = [(PASSWORD_VARIABLE.to_owned(), "horse".to_owned())];
+        assert!(environment(given.clone().into_iter()).is_empty());
+        let secret = password(given.into_iter());
+        let config = resolve(&Layer::new(), &Layer::new(), secret.as_ref()).expect("valid");
+        assert_eq!(
+            config.live.backups.password.as_ref().map(Secret::reveal),
+            Some("horse")
+        );
+        assert!(!format!("{config:?}").contains("horse"));
+        assert_eq!(
+            password([(PASSWORD_VARIABLE.to_owned(), String::new())].into_iter()),
+            None
+        );
+        let none = layer(&[("backup-encrypt", "none")]);
+        assert!(resolve(&none, &Layer::new(), None).is_ok());
+        let said = resolve(&none, &Layer::new(), secret.as_ref()).expect_err("both");
+        assert!(said.to_string().contains(PASSWORD_VARIABLE), "{said}");
+        assert!(!said.to_string().contains("horse"), "{said}");
     }
 
     #[test]
@@ -562,12 +745,20 @@ mod tests {
             ("trash-ttl = 1979-05-27", "trash-ttl"),
         ] {
             std::fs::write(&path, text).expect("a file");
-            let said = resolve(&layer(&[("config", path.to_str().expect("text"))]), &Layer::new());
+            let said = resolve(
+                &layer(&[("config", path.to_str().expect("text"))]),
+                &Layer::new(),
+                None,
+            );
             let said = said.expect_err(text).to_string();
             assert!(said.contains(expected) && said.contains("x.toml"), "{said}");
         }
         std::fs::remove_file(&path).expect("removed");
-        let said = resolve(&layer(&[("config", path.to_str().expect("text"))]), &Layer::new());
+        let said = resolve(
+            &layer(&[("config", path.to_str().expect("text"))]),
+            &Layer::new(),
+            None,
+        );
         assert!(said.is_err(), "a file that was asked for must exist");
     }
 
@@ -582,6 +773,7 @@ mod tests {
                     "vfs.path=/a,nfs.opts=ro,soft,vfs.scope=global",
                 ),
             ]),
+            None,
         )
         .expect("valid");
         assert_eq!(config.drivers.expect("drivers"), ["vfs", "devicemapper"]);

@@ -17,9 +17,10 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::config::{self, Config, ConfigError, Layer};
+use crate::driver::devicemapper::{self, Devicemapper};
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, DriverOptions};
-use crate::model::{InvalidValue, nearest};
+use crate::model::{InvalidValue, Secret, nearest};
 use crate::service::{DriverSlot, Parts, Service, ServiceError};
 use crate::state::{self, State, StateError};
 use crate::sys::boot;
@@ -28,7 +29,7 @@ use crate::sys::lock::FileLock;
 use crate::sys::socket::{self, SocketGroup};
 
 /// The drivers that this program has.
-const DRIVERS: &[&str] = &["vfs"];
+const DRIVERS: &[&str] = &["vfs", devicemapper::NAME];
 /// How long changes under way may take at the end. The engine kills after 10 s.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -85,8 +86,10 @@ pub enum DaemonError {
 /// # Errors
 /// What keeps it from starting. Once it listens, only a configuration mistake of a driver ends it.
 pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
-    let environment = config::environment(std::env::vars());
-    let config = config::resolve(command_line, &environment)?;
+    let variables = config::variables(std::env::vars_os())?;
+    let environment = config::environment(variables.iter().cloned());
+    let password = config::password(variables.into_iter());
+    let config = config::resolve(command_line, &environment, password.as_ref())?;
     start_log(&config)?;
     check_root(&config)?;
     let _lock = FileLock::acquire(config.root.join("lock")).map_err(|error| match error {
@@ -116,20 +119,29 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
         mount_root: config.mount_root.clone(),
         boot: boot::boot_id()?.to_string(),
         process: boot::process_id().to_string(),
-        settings: config.live,
+        settings: config.live.clone(),
+        cache: config.cache.clone(),
+        jobs: config.jobs,
     };
-    let result = runtime.block_on(serve(config, parts, command_line, &environment));
+    let layers = Layers {
+        command_line,
+        environment: &environment,
+        password: password.as_ref(),
+    };
+    let result = runtime.block_on(serve(config, parts, &layers));
     // Blocking work that is still under way (a hung filesystem) must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
 }
 
-async fn serve(
-    config: Config,
-    parts: Parts,
-    command_line: &Layer,
-    environment: &Layer,
-) -> Result<(), DaemonError> {
+/// Where settings come from besides the file, which a reload reads again.
+struct Layers<'a> {
+    command_line: &'a Layer,
+    environment: &'a Layer,
+    password: Option<&'a Secret>,
+}
+
+async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), DaemonError> {
     let mut signals = Signals::catch()?;
     let (docker, admins) = listen(&config)?;
     let service = Service::new(parts);
@@ -173,7 +185,7 @@ async fn serve(
     let mut running = config;
     if let Ok(true) = started {
         while let Wish::Reload = signals.next().await {
-            reload(&service, &mut running, command_line, environment);
+            reload(&service, &mut running, layers);
         }
     }
     log::info!("stopping");
@@ -192,15 +204,15 @@ async fn serve(
 }
 
 /// SIGHUP: the file is read again; a file that cannot be used changes nothing.
-fn reload(service: &Service, running: &mut Config, command_line: &Layer, environment: &Layer) {
-    match config::resolve(command_line, environment) {
+fn reload(service: &Service, running: &mut Config, layers: &Layers<'_>) {
+    match config::resolve(layers.command_line, layers.environment, layers.password) {
         Ok(wanted) => {
             let later = config::needs_restart(running, &wanted);
             if !later.is_empty() {
                 log::warn!("these settings changed and need a restart: {}", later.join(", "));
             }
-            running.live = wanted.live;
             log::set_max_level(wanted.live.log_level);
+            running.live = wanted.live.clone();
             service.configure(wanted.live);
         }
         Err(error) => log::error!("the configuration stays as it was: {error}"),
@@ -295,14 +307,14 @@ fn slots(config: &Config, state: &State) -> Result<Vec<DriverSlot>, DaemonError>
     }
     for key in options.keys() {
         let prefix = key.split('.').next().unwrap_or_default();
-        if !names.iter().any(|name| name == prefix) {
+        if !names.iter().any(|name| prefix_of(name) == prefix) {
             return Err(InvalidValue::UnknownOption {
                 name: key.clone(),
-                nearest: nearest(prefix, names.iter().map(String::as_str))
+                nearest: nearest(prefix, names.iter().map(|name| prefix_of(name)))
                     .map(|n| key.replacen(prefix, &n, 1)),
                 valid: names
                     .iter()
-                    .map(|name| format!("{name}.…"))
+                    .map(|name| format!("{}.…", prefix_of(name)))
                     .collect::<Vec<_>>()
                     .join(", "),
             }
@@ -343,14 +355,29 @@ fn slot(name: &'static str, default_path: PathBuf, options: DriverOptions) -> Dr
                 Ok(Arc::new(vfs) as Arc<dyn Driver>)
             }),
         ),
+        devicemapper::NAME => DriverSlot::new(
+            name,
+            Box::new(move |_| {
+                let opened = Devicemapper::open(&default_path, &options)?;
+                Ok(Arc::new(opened) as Arc<dyn Driver>)
+            }),
+        ),
         _ => unreachable!("the names come from DRIVERS, and a test opens each"),
+    }
+}
+
+/// What the options of a driver begin with.
+fn prefix_of(driver: &str) -> &str {
+    match driver {
+        devicemapper::NAME => devicemapper::PREFIX,
+        other => other,
     }
 }
 
 fn own_options(driver: &str, all: &DriverOptions) -> DriverOptions {
     all.iter()
         .filter_map(|(key, value)| {
-            let own = key.strip_prefix(driver)?.strip_prefix('.')?;
+            let own = key.strip_prefix(prefix_of(driver))?.strip_prefix('.')?;
             Some((own.to_owned(), value.clone()))
         })
         .collect()
@@ -404,6 +431,8 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
     };
     env_logger::Builder::new()
         .filter_module("windlass", log::LevelFilter::Trace)
+        // To warp, a caller who hangs up or says nothing until the daemon stops is an error; to us he is not.
+        .filter_module("warp::server::run", log::LevelFilter::Off)
         .filter_level(log::LevelFilter::Warn)
         .target(target)
         .init();

@@ -80,7 +80,19 @@ impl Case {
 
     /// What must hold after any crash whatever.
     fn sound(&self, daemon: &Daemon<'_>, home: &Home, point: &str) {
-        let list = daemon.json(&["list"]);
+        // A clone that was under way is gone on with, once its job's turn has come.
+        let is_restoring = |list: &Value| {
+            let states = [r#""State":"restoring"#, r#""State":"waiting for its data"#];
+            states.iter().any(|state| list.to_string().contains(state))
+        };
+        let mut list = daemon.json(&["list"]);
+        for _ in 0..500 {
+            if !is_restoring(&list) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            list = daemon.json(&["list"]);
+        }
         for (name, volume) in list.as_object().expect("an object") {
             assert_eq!(volume["State"], "ready", "{point}: {name}");
         }
@@ -431,4 +443,106 @@ fn clone_on_btrfs() {
 #[test]
 fn clone_on_xfs() {
     clone_case().run(|| Home::on("xfs"));
+}
+
+/// Snapshots in a repository: soon after the start, there is a backup for each of them and no other.
+fn backups_are_snapshots(daemon: &Daemon<'_>, home: &Home) {
+    let v = volume(daemon, "v").expect("the volume");
+    let snapshots = v["Snapshots"].as_object().expect("an object").len();
+    let id = v["UUID"].as_str().expect("an id");
+    let backups = home
+        .volumes()
+        .join(".windlass/repository")
+        .join(id)
+        .join("snapshots");
+    for attempt in 0.. {
+        // A crash can leave a temporary file too, which is no backup and goes in time.
+        let found = std::fs::read_dir(&backups).map_or(0, |entries| {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            names
+                .filter(|name| !name.to_string_lossy().starts_with('.'))
+                .count()
+        });
+        if found == snapshots {
+            return;
+        }
+        assert!(
+            attempt < 500,
+            "{snapshots} snapshots and {found} backups; the log:\n{}",
+            home.log()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn stored_snapshot() {
+    Case {
+        scope: "snapshot.",
+        prepare: with_data,
+        act: |daemon| drop(daemon.run(&["snapshot", "create", "v", "--name", "s"])),
+        check: |daemon, home| {
+            backups_are_snapshots(daemon, home);
+            if !volume(daemon, "v").expect("the volume")["Snapshots"]["s"].is_object() {
+                daemon.say(&["snapshot", "create", "v", "--name", "s"]);
+                backups_are_snapshots(daemon, home);
+            }
+            std::fs::write(home.volumes().join("v/data"), "changed").expect("writes");
+            daemon.say(&["snapshot", "revert", "v@s"]);
+            assert_eq!(data(home).as_deref(), Some("precious"));
+        },
+    }
+    .run(|| Home::on("ext4"));
+}
+
+#[test]
+fn remove_stored_snapshot() {
+    Case {
+        scope: "remove-snapshot.",
+        prepare: with_snapshot,
+        act: |daemon| drop(daemon.run(&["snapshot", "delete", "v@s"])),
+        check: |daemon, home| {
+            backups_are_snapshots(daemon, home);
+            assert_eq!(data(home).as_deref(), Some("changed"));
+            if volume(daemon, "v").expect("the volume")["Snapshots"]["s"].is_object() {
+                daemon.say(&["snapshot", "revert", "v@s"]);
+                assert_eq!(data(home).as_deref(), Some("precious"));
+                std::fs::write(home.volumes().join("v/data"), "changed").expect("writes");
+            }
+        },
+    }
+    .run(|| Home::on("ext4"));
+}
+
+#[test]
+fn revert_to_a_stored_snapshot() {
+    Case {
+        scope: "fill.",
+        ..revert_case()
+    }
+    .run(|| Home::on("ext4"));
+}
+
+#[test]
+fn clone_of_a_stored_snapshot() {
+    Case {
+        scope: "create.",
+        prepare: with_snapshot,
+        act: |daemon| {
+            daemon.run(&["create", "clone", "--from", "v@s"]);
+            daemon.run(&["mount", "clone"]);
+        },
+        check: |daemon, home| {
+            if volume(daemon, "clone").is_none() {
+                assert!(!home.volumes().join("clone").exists());
+                daemon.say(&["create", "clone", "--from", "v@s"]);
+            }
+            daemon.say(&["mount", "clone"]);
+            daemon.say(&["umount", "clone"]);
+            let clone = std::fs::read_to_string(home.volumes().join("clone/data"));
+            assert_eq!(clone.expect("the clone"), "precious");
+            assert_eq!(data(home).as_deref(), Some("changed"));
+        },
+    }
+    .run(|| Home::on("ext4"));
 }

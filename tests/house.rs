@@ -17,8 +17,16 @@ use windlass::model::options::OPTIONS;
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["client", "api::types", "model", "cli::daemon"]),
+    (
+        "cli",
+        &["client", "api::types", "model", "cli::daemon", "cli::repo"],
+    ),
     ("cli::daemon", &["cli", "daemon", "config"]),
+    // The one room of the command line that works on repositories itself.
+    (
+        "cli::repo",
+        &["cli", "cli::error", "api::types", "engine", "store", "model"],
+    ),
     // `Error` carries the daemon's own reason for not starting.
     ("cli::error", &["cli", "client", "api::types", "daemon"]),
     ("client", &["api::types", "model"]),
@@ -29,7 +37,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("api", &["api::types", "service", "driver", "state", "model"]),
     ("api::types", &["model"]),
-    ("service", &["driver", "state", "model", "sys"]),
+    ("service", &["driver", "engine", "store", "state", "model", "sys"]),
+    ("engine", &["store", "sys", "model"]),
+    ("store", &["sys", "model"]),
     ("state", &["driver", "model"]),
     ("driver", &["sys", "model"]),
     ("sys", &[]),

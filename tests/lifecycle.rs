@@ -51,6 +51,12 @@ fn it_stops_well_within_the_engine_s_ten_seconds_and_leaves_mounts_alone() {
     std::thread::sleep(Duration::from_millis(100));
     let took = daemon.stop();
     assert!(took < Duration::from_secs(8), "{took:?}");
+    // So does the engine try a plugin's socket at its own start, also in the moment in which it stops the plugin.
+    assert!(
+        !home.log().contains("ERROR"),
+        "silence is no error: {}",
+        home.log()
+    );
     assert!(events.wait().expect("it ends with the daemon").success());
     assert!(!home.docker_socket().exists() && !home.admin_socket().exists());
     assert_eq!(daemon::mounted_below(&home.mounts()).len(), 1);
@@ -270,6 +276,37 @@ fn a_damaged_record_is_named_and_the_rest_works() {
     daemon.ok("VolumeDriver.Unmount", r#"{"Name":"good","ID":"c1"}"#);
     let warnings = daemon.json(&["info"])["General"]["Warnings"].to_string();
     assert!(warnings.contains("bad"), "{warnings}");
+}
+
+/// A container must not start on an empty directory because its data are still on their way.
+#[test]
+fn a_volume_whose_data_are_not_there_yet_says_so_and_is_not_mounted() {
+    let home = Home::new();
+    let daemon = home.start();
+    daemon.say(&["create", "v"]);
+    daemon.stop();
+    let record = home.volumes().join(".windlass/volumes/v");
+    let text = std::fs::read_to_string(&record).expect("a record");
+    let mut volume: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    volume["restoring"] = json!({"from": "s3://b@r/?volume=v&backup=0123", "since": "2026-11-20T08:00:00Z"});
+    std::fs::write(&record, volume.to_string()).expect("written");
+    let daemon = home.start();
+    let waiting = "waiting for its data from s3://b@r/?volume=v&backup=0123";
+    assert_eq!(daemon.json(&["inspect", "v"])["State"], waiting);
+    let got = daemon.ok("VolumeDriver.Get", r#"{"Name":"v"}"#);
+    assert_eq!(got["Volume"]["Status"]["State"], waiting);
+    daemon.ok("VolumeDriver.Create", r#"{"Name":"v"}"#);
+    let said = daemon.err("VolumeDriver.Mount", r#"{"Name":"v","ID":"c1"}"#);
+    assert!(said.contains("another host is restoring it"), "{said}");
+    let (code, said) = daemon.fails(&["mount", "v"]);
+    assert!(
+        code != 0 && said.contains("another host is restoring it"),
+        "{code} {said}"
+    );
+    assert_eq!(daemon.json(&["inspect", "v"])["MountPoint"], "");
+    daemon.ok("VolumeDriver.Remove", r#"{"Name":"v"}"#);
+    daemon.say(&["undelete", "v"]);
+    assert_eq!(daemon.json(&["inspect", "v"])["State"], waiting);
 }
 
 /// Convoy's list took a read lock twice and stopped for good under load.

@@ -1,9 +1,8 @@
-//! The one table from failures to kinds and from kinds to HTTP statuses, and what to do about each.
+//! The one table from kinds of failure to HTTP statuses.
 
 use warp::http::StatusCode;
 
 use super::types::{Failure, Kind};
-use crate::driver::DriverError;
 use crate::service::ServiceError;
 
 /// The HTTP status of a kind of failure.
@@ -18,74 +17,22 @@ pub fn status(kind: Kind) -> StatusCode {
     }
 }
 
-/// What kind of failure this is.
-pub fn kind(error: &ServiceError) -> Kind {
-    use ServiceError as E;
-    match error {
-        E::NotFound { .. } | E::NoSuchDriver { .. } => Kind::NotFound,
-        E::AlreadyExists { .. } => Kind::AlreadyExists,
-        E::InUse { .. } | E::Protected { .. } => Kind::Busy,
-        E::Invalid(_) | E::Ambiguous { .. } => Kind::Invalid,
-        E::Unavailable(_) | E::Stopping => Kind::Unavailable,
-        E::State(_) | E::Panicked => Kind::Internal,
-        E::Driver(error) => match error {
-            DriverError::NotFound { .. } => Kind::NotFound,
-            DriverError::AlreadyExists { .. } => Kind::AlreadyExists,
-            DriverError::Busy { .. } => Kind::Busy,
-            DriverError::Invalid(_) => Kind::Invalid,
-            DriverError::Unsupported { .. } => Kind::Unsupported,
-            DriverError::Corrupt { .. } => Kind::Corrupt,
-            DriverError::Unavailable { .. } => Kind::Unavailable,
-            DriverError::System { .. } => Kind::Internal,
-        },
-    }
-}
-
 /// A failure as the admin API tells it.
 pub fn failure(error: &ServiceError) -> Failure {
     Failure {
-        kind: kind(error),
-        message: one_line(error),
-        hint: hint(error),
+        kind: error.kind(),
+        message: error.one_line(),
+        hint: error.hint(),
     }
 }
 
 /// A failure in one line with its remedy, as Docker shows it.
 pub fn sentence(error: &ServiceError) -> String {
-    let (message, hint) = (one_line(error), hint(error));
+    let (message, hint) = (error.one_line(), error.hint());
     if hint.is_empty() {
         message
     } else {
         format!("{message}; {hint}")
-    }
-}
-
-fn one_line(error: &ServiceError) -> String {
-    error.to_string().replace(['\n', '\r'], " ")
-}
-
-fn hint(error: &ServiceError) -> String {
-    use ServiceError as E;
-    match error {
-        E::NotFound { what: "volume", .. } => "'windlass list' shows the volumes".to_owned(),
-        E::NotFound { what: "snapshot", .. } => "'windlass snapshot list' shows the snapshots".to_owned(),
-        E::NotFound {
-            what: "removed volume",
-            ..
-        } => "'windlass trash list' shows what can be brought back".to_owned(),
-        E::Ambiguous { what: "snapshot", .. } => "write <volume>@<snapshot>".to_owned(),
-        E::Ambiguous { .. } => "write the whole name".to_owned(),
-        E::InUse {
-            volume,
-            recorded: true,
-            ..
-        } => {
-            format!("if that is stale, 'windlass umount --force {volume}' forgets it")
-        }
-        E::InUse { .. } => "stop its users first".to_owned(),
-        E::Protected { volume } => format!("'windlass unprotect {volume}' allows it"),
-        E::Stopping => "try again in a moment".to_owned(),
-        _ => String::new(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::FailureKind as Kind;
+
 /// Text by key, in the order of insertion that the server chose.
 pub type TextMap = serde_json::Map<String, serde_json::Value>;
 
@@ -155,6 +157,9 @@ pub struct Created {
     pub volume: Volume,
     /// What the user should know about it, e.g. that it is not empty; one sentence each.
     pub notes: Vec<String>,
+    /// The job that fills it, if it is being restored.
+    #[serde(default)]
+    pub job: Option<i64>,
 }
 
 /// The answer to `DELETE /v1/volumes/{volume}`.
@@ -212,6 +217,24 @@ pub struct CreateSnapshot {
     pub name: Option<String>,
 }
 
+/// `POST /v1/volumes/{volume}/resize`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// The most that the volume may hold from then on, as people write it.
+    pub size: String,
+}
+
+/// What `POST /v1/volumes/{volume}/trim` gave back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TrimmedVolume {
+    /// The volume.
+    pub name: String,
+    /// What its driver's storage got back, in bytes.
+    pub bytes_freed: u64,
+}
+
 /// A removed volume that can be brought back: `GET /v1/trash`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -250,9 +273,10 @@ pub struct Event {
     pub time: String,
     /// What: `volume.create`, `volume.remove`, `volume.mount`, `volume.unmount`, `volume.undelete`, `volume.purge`,
     /// `snapshot.create`, `snapshot.remove`, `volume.revert`, `volume.policy`, `daemon.start`, `daemon.recover`,
-    /// `daemon.reload`, `driver.available`, `warning`.
+    /// `daemon.reload`, `driver.available`, `volume.restore`, `backup.create`, `backup.copy`, `backup.delete`,
+    /// `backup.prune`, `job.start`, `job.end`, `warning`.
     pub action: String,
-    /// The object: a volume's name, `volume@snapshot`, or empty.
+    /// The object: a volume's name, `volume@snapshot`, a backup's URL, a job's number, or empty.
     pub object: String,
     /// More about it, as text by key.
     pub attributes: BTreeMap<String, String>,
@@ -271,23 +295,256 @@ pub struct Failure {
     pub hint: String,
 }
 
-/// The kinds of failure. One table in `api::error` turns them into HTTP statuses, one in `cli` into exit codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// No such object.
-    NotFound,
-    /// The name is taken.
-    AlreadyExists,
-    /// Somebody uses it, or another operation on it is under way.
-    Busy,
-    /// The request cannot be honoured with these values.
-    Invalid,
-    /// It cannot be done here.
-    Unsupported,
-    /// A record or data is not what it must be.
-    Corrupt,
-    /// The storage or the daemon is not there.
-    Unavailable,
-    /// The daemon's own fault, or the kernel's.
-    Internal,
+/// `GET /v1/backups`: backups by URL.
+pub type BackupList = BTreeMap<String, Backup>;
+
+/// A backup, as `backup list` and `backup inspect` show it. What was not made by windlass has empty texts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Backup {
+    /// Its name: the first 16 digits of its id.
+    pub backup_name: String,
+    /// Its URL.
+    #[serde(rename = "BackupURL")]
+    pub backup_url: String,
+    /// The driver of its volume.
+    pub driver_name: String,
+    /// Its volume's name.
+    pub volume_name: String,
+    /// Its volume's size in bytes, as text; `0` is without bound.
+    pub volume_size: String,
+    /// When its volume was created, in Convoy's form.
+    pub volume_created_at: String,
+    /// The snapshot that it is of.
+    pub snapshot_name: String,
+    /// When that was taken, in Convoy's form.
+    pub snapshot_created_at: String,
+    /// When it was made, in Convoy's form.
+    pub created_time: String,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// Its id in the repository, all 64 digits.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The host that made it.
+    pub host: String,
+    /// `tree`, `block`, or empty for what another program made.
+    pub kind: String,
+    /// Its volume's UUID; empty for what another program made.
+    #[serde(rename = "VolumeUUID")]
+    pub volume_uuid: String,
+    /// `point-in-time`, or `per-file` where its files may be of different moments; empty for what another program made.
+    pub consistency: String,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes in it.
+    pub bytes_total: u64,
+    /// Bytes that were read for it.
+    pub bytes_read: u64,
+    /// Bytes that the repository did not have, before compression.
+    pub bytes_new: u64,
+    /// Bytes that were stored for them.
+    pub bytes_stored: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// `POST /v1/backups`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct CreateBackup {
+    /// A snapshot, or a volume of which one is taken first.
+    pub snapshot: String,
+    /// Where to; the daemon's `backup-dest` without one.
+    #[serde(default)]
+    pub destination: Option<String>,
+    /// The S3 service, where it is not Amazon's or the destination's.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Take the repository over from the volume that it belongs to.
+    #[serde(default)]
+    pub take_over: bool,
+}
+
+/// `POST /v1/backups/verify`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct VerifyBackups {
+    /// A backup, a repository (`…?volume=…`) or a destination; the daemon's `backup-dest` without one.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The S3 service.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// How much of the data is read: 0 is the structure alone, 100 every byte.
+    #[serde(default)]
+    pub percent: u8,
+}
+
+/// `POST /v1/backups/prune`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct PruneBackups {
+    /// A repository (`…?volume=…`) or a destination; the daemon's `backup-dest` without one.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The S3 service.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+/// `POST /v1/backups/copy`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct CopyBackup {
+    /// The backup's URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// Its S3 service.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Where to; the daemon's `backup-dest` without one.
+    #[serde(default)]
+    pub destination: Option<String>,
+    /// The S3 service there.
+    #[serde(default)]
+    pub destination_endpoint: Option<String>,
+}
+
+/// Long work: `GET /v1/jobs/{job}`, and each line of its progress.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Job {
+    /// Its number.
+    #[serde(rename = "ID")]
+    pub id: i64,
+    /// `backup`, `restore`, `verify`, `prune`, `copy` or `delete`.
+    pub kind: String,
+    /// The volume of this host that it is about; empty where it is about none.
+    pub volume: String,
+    /// What it is to do: `Snapshot`, `Destination`, `Backup`, `Target`, …; all text, nothing secret.
+    pub parameters: BTreeMap<String, String>,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    pub state: String,
+    /// How often it was begun; more than once after the daemon's end in the middle.
+    pub attempts: u32,
+    /// When it was asked for, RFC 3339.
+    pub created_at: String,
+    /// When it was begun last, RFC 3339; empty before.
+    pub started_at: String,
+    /// When it ended, RFC 3339; empty before.
+    pub ended_at: String,
+    /// How far it is, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<JobProgress>,
+    /// What came of it.
+    pub result: JobResult,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What happened meanwhile.
+    pub log: Vec<JobLine>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobProgress {
+    /// What is being done.
+    pub phase: String,
+    /// How much is done, where that can be told.
+    pub percent: Option<u64>,
+    /// Bytes of the volume that the work is about; 0 while that is not known.
+    pub bytes_total: u64,
+    /// Bytes of the volume that are dealt with.
+    pub bytes_done: u64,
+    /// Files or objects that the work is about; 0 while that is not known.
+    pub items_total: u64,
+    /// Those that are dealt with.
+    pub items_done: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes that the repository did not have.
+    pub bytes_new: u64,
+    /// Bytes stored for them.
+    pub bytes_stored: u64,
+    /// Bytes dealt with in a second.
+    pub bytes_per_second: u64,
+    /// How long it may still take, where that can be told.
+    pub seconds_left: Option<u64>,
+    /// For how long it has been running now.
+    pub seconds: u64,
+}
+
+/// What came of a job; each kind of job has some of these.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct JobResult {
+    /// The backup that was made, copied, restored or deleted.
+    #[serde(rename = "BackupURL", skip_serializing_if = "String::is_empty")]
+    pub backup_url: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub backup_name: String,
+    /// The volume that was restored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume_name: String,
+    /// Files in the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Bytes in the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_total: Option<u64>,
+    /// Bytes that were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_read: Option<u64>,
+    /// Bytes that the repository did not have, before compression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_new: Option<u64>,
+    /// Bytes that were stored for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_stored: Option<u64>,
+    /// Bytes that were sent to the destination, indexes and all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_uploaded: Option<u64>,
+    /// Bytes that a prune gave back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_freed: Option<u64>,
+    /// Bytes that no backup uses and that a prune left, since moving what is beside them costs more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_unused: Option<u64>,
+    /// Packs that a prune deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packs_deleted: Option<u64>,
+    /// Requests to the destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Whether all that was looked at can be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// How much of the data was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u64>,
+    /// Backups that were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backups: Option<u64>,
+    /// Blobs that were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<u64>,
+    /// Packs that were read to the last byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packs_read: Option<u64>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobLine {
+    /// When, RFC 3339.
+    pub time: String,
+    /// What happened.
+    pub text: String,
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Found, Measured, Service};
+use crate::service::{Entry, Event, Found, JobStatus, Listed, Measured, Service};
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -23,7 +23,7 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
         "Size": volume.size.map_or("unlimited".to_owned(), |size| size.to_string()),
         "Snapshots": snapshots,
         "Policy": policy(service, volume),
-        "State": state(entry),
+        "State": state(service, entry),
     });
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         status["UsedBytes"] = json!(usage.used);
@@ -63,7 +63,7 @@ pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
         mounts,
         options: volume.options.clone(),
         policy: policy(service, volume),
-        state: state(entry),
+        state: state(service, entry),
     }
 }
 
@@ -83,6 +83,8 @@ pub fn snapshot(found: &Found) -> types::Snapshot {
 
 /// A snapshot within its volume.
 pub fn snapshot_entry(volume: &model::Volume, snapshot: &model::Snapshot) -> types::SnapshotEntry {
+    let stored = snapshot.stored.as_ref();
+    let stored = stored.map(|stored| ("StoredBackup", stored.backup.chars().take(16).collect()));
     let info = [
         ("Driver", volume.driver.clone()),
         ("SnapshotName", snapshot.name.to_string()),
@@ -96,7 +98,11 @@ pub fn snapshot_entry(volume: &model::Volume, snapshot: &model::Snapshot) -> typ
         uuid: snapshot.id.to_string(),
         created_time: snapshot.created.convoy(),
         created_at: snapshot.created.to_string(),
-        driver_info: text_map(info.map(|(key, value)| (key.to_owned(), value))),
+        driver_info: text_map(
+            info.into_iter()
+                .chain(stored)
+                .map(|(key, value)| (key.to_owned(), value)),
+        ),
     }
 }
 
@@ -109,6 +115,95 @@ pub fn trashed(trashed: &model::Trashed) -> types::Trashed {
         removed_at: trashed.removed.to_string(),
         expires_at: trashed.expires.to_string(),
         snapshots: trashed.volume.snapshots.len(),
+    }
+}
+
+/// A backup.
+pub fn backup(listed: &Listed) -> types::Backup {
+    let (record, manifest) = (&listed.backup.record, listed.backup.manifest());
+    let summary = record.summary.as_ref();
+    let created = model::Time::from_second(record.time.as_second());
+    types::Backup {
+        backup_name: listed.backup.name(),
+        backup_url: listed.url.clone(),
+        driver_name: manifest.map(|m| m.driver.clone()).unwrap_or_default(),
+        volume_name: listed.volume.to_string(),
+        volume_size: manifest.map_or(0, |m| m.size).to_string(),
+        volume_created_at: manifest.map(|m| m.volume.created.convoy()).unwrap_or_default(),
+        snapshot_name: manifest.map(|m| m.snapshot.name.clone()).unwrap_or_default(),
+        snapshot_created_at: manifest.map(|m| m.snapshot.created.convoy()).unwrap_or_default(),
+        created_time: created.convoy(),
+        created_at: created.to_string(),
+        id: listed.backup.id.to_string(),
+        host: record.hostname.clone(),
+        kind: listed.kind().to_owned(),
+        volume_uuid: manifest.map(|m| m.volume.id.to_string()).unwrap_or_default(),
+        consistency: manifest
+            .map(|m| m.snapshot.consistency.clone())
+            .unwrap_or_default(),
+        files: summary.map_or(0, |s| s.total_files_processed),
+        bytes_total: summary.map_or(0, |s| s.total_bytes_processed),
+        bytes_read: summary.map_or(0, |s| s.windlass_bytes_read),
+        bytes_new: summary.map_or(0, |s| s.data_added),
+        bytes_stored: summary.map_or(0, |s| s.data_added_packed),
+        seconds: summary.map_or(0.0, |s| {
+            s.backup_end.duration_since(s.backup_start).as_secs_f64().max(0.0)
+        }),
+    }
+}
+
+/// A job.
+pub fn job(status: &JobStatus) -> types::Job {
+    let job = &status.job;
+    let time = |time: Option<model::Time>| time.map(|time| time.to_string()).unwrap_or_default();
+    types::Job {
+        id: job.id.0,
+        kind: job.work.kind().to_owned(),
+        volume: job.work.volume().map(ToString::to_string).unwrap_or_default(),
+        parameters: job
+            .work
+            .parameters()
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+        state: job.state.word().to_owned(),
+        attempts: job.attempts,
+        created_at: job.created.to_string(),
+        started_at: time(job.started),
+        ended_at: time(job.ended),
+        progress: status
+            .figures
+            .as_ref()
+            .filter(|_| !job.state.is_final())
+            .map(|f| types::JobProgress {
+                phase: f.phase.clone(),
+                percent: status.percent(),
+                bytes_total: f.total_bytes,
+                bytes_done: f.done_bytes,
+                items_total: f.total_items,
+                items_done: f.done_items,
+                bytes_read: f.read_bytes,
+                bytes_new: f.new_bytes,
+                bytes_stored: f.stored_bytes,
+                bytes_per_second: status.bytes_per_second(),
+                seconds_left: status.left().map(|left| left.as_secs()),
+                seconds: status.running.as_secs(),
+            }),
+        // A result that an earlier version wrote has other keys at the worst, which are left out.
+        result: serde_json::from_value(Value::Object(job.result.clone())).unwrap_or_default(),
+        failure: job.failure.as_ref().map(|failure| types::Failure {
+            kind: failure.kind,
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+        }),
+        log: job
+            .log
+            .iter()
+            .map(|line| types::JobLine {
+                time: line.time.to_string(),
+                text: line.text.clone(),
+            })
+            .collect(),
     }
 }
 
@@ -170,8 +265,14 @@ fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String>
     .collect()
 }
 
-fn state(entry: &Entry) -> String {
-    entry.trouble.clone().unwrap_or_else(|| "ready".to_owned())
+/// `ready`, or what keeps the volume from being used: `restoring, 43 %, about 2 min left`.
+fn state(service: &Service, entry: &Entry) -> String {
+    let healthy = || service.restoring_in_words(&entry.volume);
+    entry
+        .trouble
+        .clone()
+        .or_else(healthy)
+        .unwrap_or_else(|| "ready".to_owned())
 }
 
 fn mount_point(entry: &Entry) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
+use super::progress::{self, Shown};
 use super::{Error, Screen};
 use crate::api::types::CreateVolume;
 use crate::client::Client;
@@ -15,6 +16,7 @@ use crate::client::Client;
   windlass create www --uid 33 --gid 33 --mode 0750 --protect
   windlass create pgdata-test --from pgdata@before-upgrade
   windlass create old-data --adopt
+  windlass create pgdata --backup 's3://bucket@region/path?volume=pgdata&backup=0123456789abcdef'
 
 Every option can also be given as -O NAME=VALUE, with the names of docker volume create -o.")]
 pub struct Create {
@@ -26,9 +28,21 @@ pub struct Create {
     /// The most that the volume may hold: bytes, or with K, M, G, T (powers of 1024)
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
+    /// The filesystem of a volume that is a device of its own: ext4 or xfs
+    #[arg(long, value_name = "TYPE")]
+    fs: Option<String>,
+    /// How that is mounted, as in fstab, such as noatime,discard
+    #[arg(long, value_name = "OPTIONS")]
+    mountopts: Option<String>,
     /// Begin as a writable clone of a snapshot
     #[arg(long, value_name = "VOLUME@SNAPSHOT")]
     from: Option<String>,
+    /// Begin as a backup, which is restored in the background
+    #[arg(long, value_name = "URL")]
+    backup: Option<String>,
+    /// With --backup: the S3 service, where it is not Amazon's
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
     /// Take over a directory of this name that windlass did not make
     #[arg(long)]
     adopt: bool,
@@ -53,14 +67,15 @@ pub struct Create {
     /// Refuse removal until 'windlass unprotect'
     #[arg(long)]
     protect: bool,
+    /// With --backup: print the name at once instead of when all is restored
+    #[arg(long, requires = "backup")]
+    detach: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// Any option by its name; can be repeated
     #[arg(long = "opt", short = 'O', value_name = "NAME=VALUE", value_parser = key_value)]
     options: Vec<(String, String)>,
     // Convoy had these. The daemon says what became of them; here they are only not a riddle.
-    #[arg(long, hide = true)]
-    backup: Option<String>,
-    #[arg(long, hide = true)]
-    s3_endpoint: Option<String>,
     #[arg(long, hide = true)]
     id: Option<String>,
     #[arg(long = "type", hide = true)]
@@ -71,8 +86,20 @@ pub struct Create {
 
 impl Create {
     pub(super) async fn run(self, client: &Client, screen: &mut Screen) -> Result<(), Error> {
-        let created = client.create_volume(&self.request()?).await?;
+        let (detach, shown) = (self.detach, self.shown);
+        let mut created = client.create_volume(&self.request()?).await?;
         screen.notes(&created.notes);
+        match created.job {
+            Some(job) if detach => screen.notes(&[format!(
+                "it is being restored; 'windlass job wait {job}' waits for job {job}"
+            )]),
+            Some(job) => {
+                let job = client.job(job).await?;
+                progress::watch(client, screen, job, shown).await?;
+                created.volume = client.volume(&created.volume.name).await?;
+            }
+            None => {}
+        }
         screen.name(&created.volume.name, &created.volume)
     }
 
@@ -82,6 +109,8 @@ impl Create {
         let flags = [
             ("driver", self.driver),
             ("size", self.size),
+            ("fs", self.fs),
+            ("mountopts", self.mountopts),
             ("from", self.from),
             ("adopt", truth(self.adopt)),
             ("vm", truth(self.vm)),

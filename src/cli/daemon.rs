@@ -65,6 +65,36 @@ pub struct DaemonArgs {
     /// How long a program that a driver runs may take [default: 1m]
     #[arg(long, value_name = "SPAN")]
     pub cmd_timeout: Option<String>,
+    /// Where backups go that name no destination, such as s3://bucket@region/path or vfs:///srv/backups
+    #[arg(long, value_name = "URL")]
+    pub backup_dest: Option<String>,
+    /// The S3 service of destinations that name none
+    #[arg(long, value_name = "URL")]
+    pub backup_s3_endpoint: Option<String>,
+    /// A file whose first line is the password of the repositories
+    #[arg(long, value_name = "FILE")]
+    pub backup_password_file: Option<PathBuf>,
+    /// 'none': repositories that everybody who can read them can read [default: password]
+    #[arg(long, value_name = "HOW")]
+    pub backup_encrypt: Option<String>,
+    /// How many requests a job may have under way at one destination [default: 8]
+    #[arg(long, value_name = "NUMBER")]
+    pub backup_connections: Option<String>,
+    /// The most that a job may send to a destination in a second, such as 50M
+    #[arg(long, value_name = "SIZE")]
+    pub backup_upload_limit: Option<String>,
+    /// The most that a job may fetch from a destination in a second
+    #[arg(long, value_name = "SIZE")]
+    pub backup_download_limit: Option<String>,
+    /// Where indexes of repositories are cached [default: <root>/cache]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cache: Option<PathBuf>,
+    /// How many backups, and how many restores, run at once [default: 2]
+    #[arg(long, value_name = "NUMBER")]
+    pub jobs: Option<String>,
+    /// How long a mount waits for a volume that is being restored [default: 25s]
+    #[arg(long, value_name = "SPAN")]
+    pub mount_wait: Option<String>,
     /// Start only on the state directory with this id ('windlass info' shows it)
     #[arg(long, value_name = "UUID")]
     pub state_id: Option<String>,
@@ -93,6 +123,17 @@ impl DaemonArgs {
         };
         [
             ("admin-socket", paths(admin)),
+            ("backup-connections", one(self.backup_connections.clone())),
+            ("backup-dest", one(self.backup_dest.clone())),
+            ("backup-download-limit", one(self.backup_download_limit.clone())),
+            ("backup-encrypt", one(self.backup_encrypt.clone())),
+            (
+                "backup-password-file",
+                one(self.backup_password_file.as_deref().map(text)),
+            ),
+            ("backup-s3-endpoint", one(self.backup_s3_endpoint.clone())),
+            ("backup-upload-limit", one(self.backup_upload_limit.clone())),
+            ("cache", one(self.cache.as_deref().map(text))),
             ("cmd-timeout", one(self.cmd_timeout.clone())),
             ("config", one(self.config.as_deref().map(text))),
             (
@@ -107,9 +148,11 @@ impl DaemonArgs {
                 "ignore-docker-delete",
                 one(self.ignore_docker_delete.map(|v| v.to_string())),
             ),
+            ("jobs", one(self.jobs.clone())),
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
             ("mount-root", one(self.mount_root.as_deref().map(text))),
+            ("mount-wait", one(self.mount_wait.clone())),
             ("on-remove", one(self.on_remove.clone())),
             ("root", one(self.root.as_deref().map(text))),
             ("state-id", one(self.state_id.clone())),

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 
-use super::exit::{USAGE, exit_code};
+use super::exit::{INTERRUPTED, USAGE, exit_code};
 use super::screen::one_line;
+use crate::api::types::{Failure, Kind};
 use crate::client::ClientError;
 
 /// Why a command failed.
@@ -12,6 +13,13 @@ use crate::client::ClientError;
 pub enum Error {
     /// The daemon refused, failed, or could not be asked.
     Client(ClientError),
+    /// A repository could not be worked on, or is not as it must be.
+    Repository(Failure),
+    /// The user, or whoever ends processes, wanted it to end.
+    Interrupted {
+        /// What was left unfinished, as a sentence without its full stop; may be empty.
+        left: String,
+    },
     /// The arguments contradict each other, beyond what clap can tell.
     Usage {
         /// What is wrong with them.
@@ -29,6 +37,16 @@ pub enum Error {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// A job was cancelled, by this process or another.
+    Cancelled {
+        /// Its number.
+        job: i64,
+    },
+    /// The daemon went away before a job had ended.
+    Unfinished {
+        /// Its number.
+        job: i64,
+    },
     /// The daemon did not start, or ended.
     Daemon {
         /// Why.
@@ -41,9 +59,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Client(error) => exit_code(error.kind()),
+            Self::Repository(failure) => exit_code(failure.kind),
+            Self::Interrupted { .. } => INTERRUPTED,
             Self::Usage { .. } => USAGE,
             Self::StdoutClosed => 0,
-            Self::Output { .. } | Self::Runtime { .. } | Self::Daemon { .. } => 1,
+            Self::Unfinished { .. } => exit_code(Kind::Unavailable),
+            Self::Output { .. } | Self::Cancelled { .. } | Self::Runtime { .. } | Self::Daemon { .. } => 1,
         }
     }
 }
@@ -52,19 +73,28 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client(error) => {
-                f.write_str(&one_line(&error.to_string()))?;
-                match one_line(error.hint()) {
-                    hint if hint.is_empty() => Ok(()),
-                    hint => write!(f, "; {hint}"),
-                }
-            }
+            Self::Client(error) => with_hint(f, &error.to_string(), error.hint()),
+            Self::Repository(failure) => with_hint(f, &failure.message, &failure.hint),
+            Self::Interrupted { left } => with_hint(f, "interrupted", left),
             Self::Usage { message } => write!(f, "{}; see 'windlass --help'", one_line(message)),
             Self::Output { source } => write!(f, "cannot write to stdout: {source}"),
+            Self::Cancelled { job } => write!(f, "job {job} was cancelled"),
+            Self::Unfinished { job } => write!(
+                f,
+                "the daemon went away; its next start goes on with job {job}; 'windlass job wait {job}' waits for it"
+            ),
             Self::StdoutClosed => f.write_str("nobody reads stdout any more"),
             Self::Runtime { source } => write!(f, "cannot start the client's runtime: {source}"),
             Self::Daemon { source } => f.write_str(&one_line(&source.to_string())),
         }
+    }
+}
+
+fn with_hint(f: &mut fmt::Formatter<'_>, message: &str, hint: &str) -> fmt::Result {
+    f.write_str(&one_line(message))?;
+    match one_line(hint) {
+        hint if hint.is_empty() => Ok(()),
+        hint => write!(f, "; {hint}"),
     }
 }
 
@@ -74,7 +104,12 @@ impl std::error::Error for Error {
             Self::Client(error) => Some(error),
             Self::Output { source } | Self::Runtime { source } => Some(source),
             Self::Daemon { source } => Some(source),
-            Self::Usage { .. } | Self::StdoutClosed => None,
+            Self::Repository(_)
+            | Self::Interrupted { .. }
+            | Self::Usage { .. }
+            | Self::StdoutClosed
+            | Self::Cancelled { .. }
+            | Self::Unfinished { .. } => None,
         }
     }
 }
@@ -98,7 +133,6 @@ impl From<io::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{Failure, Kind};
 
     #[test]
     fn a_failure_is_one_line_with_its_hint() {

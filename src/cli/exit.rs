@@ -5,6 +5,9 @@ use crate::api::types::Kind;
 /// The exit code of wrong arguments, which clap uses as well.
 pub(super) const USAGE: u8 = 2;
 
+/// The exit code of a command that was interrupted: 128 and the number of SIGINT, as shells have it.
+pub(super) const INTERRUPTED: u8 = 130;
+
 /// The table as `--help` shows it. A macro, since clap's texts are joined at compile time.
 macro_rules! table {
     () => {
@@ -13,13 +16,14 @@ macro_rules! table {
             "  0  done\n",
             "  1  any other failure: the daemon's, the kernel's, the output's\n",
             "  2  wrong arguments\n",
-            "  3  NotFound: no such volume, snapshot or driver\n",
+            "  3  NotFound: no such volume, snapshot, driver, repository or backup\n",
             "  4  AlreadyExists: the name is taken\n",
             "  5  Busy: in use, or another operation is under way\n",
             "  6  Invalid: not with these values\n",
             "  7  Unsupported: it cannot be done here\n",
-            "  8  Corrupt: a record or data is damaged\n",
-            "  9  Unavailable: the daemon or the storage is not there"
+            "  8  Corrupt: a record, data or a repository is damaged\n",
+            "  9  Unavailable: the daemon or the storage is not there\n",
+            "130  interrupted"
         )
     };
 }

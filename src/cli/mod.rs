@@ -2,8 +2,9 @@
 //!
 //! What scripts rely on is Convoy's: names alone on stdout, JSON with its keys, notes on stderr, an exit status that
 //! says what went wrong. What people see is decided in `screen`, `table` and `sheet`. Apart from `daemon`, no
-//! command knows more of the daemon than its admin API.
+//! command knows more of the daemon than its admin API; those of `repo` work on repositories and need no daemon.
 
+mod backup;
 mod completions;
 mod create;
 mod daemon;
@@ -11,16 +12,22 @@ mod delete;
 mod error;
 mod events;
 mod exit;
+mod gauge;
 mod info;
 mod inspect;
+mod job;
 mod list;
 mod mount;
+mod progress;
 mod protect;
+mod repo;
+mod resize;
 mod screen;
 mod sheet;
 mod snapshot;
 mod table;
 mod trash;
+mod trim;
 mod umount;
 mod undelete;
 mod version;
@@ -50,6 +57,7 @@ pub use screen::{Format, Screen};
         "Examples:\n",
         "  windlass create pgdata --size 20G          a volume for docker run -v pgdata:/var/lib/postgresql\n",
         "  windlass snapshot create pgdata            its state, frozen in an instant\n",
+        "  windlass backup create pgdata --dest s3://bucket@region/path\n",
         "  windlass list                              all volumes\n",
         "  windlass list | jq -r 'keys[]'             JSON wherever stdout is not a terminal\n",
         "\n",
@@ -86,7 +94,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Create(create::Create),
+    Create(Box<create::Create>),
     List(list::List),
     Inspect(inspect::Inspect),
     Mount(mount::Mount),
@@ -97,11 +105,17 @@ enum Command {
     Trash(trash::Trash),
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
+    Backup(backup::Backup),
+    #[command(subcommand)]
+    Job(job::Job),
     Protect(protect::Protect),
     Unprotect(protect::Unprotect),
+    Resize(resize::Resize),
+    Trim(trim::Trim),
+    Repo(repo::Repo),
     Events(events::Events),
     Info(info::Info),
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     Completions(completions::Completions),
     Version(version::Version),
 }
@@ -124,10 +138,16 @@ fn dispatch(cli: Cli, screen: &mut Screen) -> Result<(), Error> {
         Command::Daemon(args) => daemon::run(&DaemonArgs {
             socket: global.socket,
             debug: global.debug.then_some(true),
-            ..args
+            ..*args
         }),
         Command::Completions(command) => command.run(screen),
         Command::Version(command) => command.run(screen),
+        Command::Repo(command) => {
+            if global.debug {
+                log_to_stderr();
+            }
+            command.run(screen)
+        }
         command => {
             if global.debug {
                 log_to_stderr();
@@ -154,11 +174,15 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Undelete(command) => command.run(client, screen).await,
         Command::Trash(command) => command.run(client, screen).await,
         Command::Snapshot(command) => command.run(client, screen).await,
+        Command::Backup(command) => command.run(client, screen).await,
+        Command::Job(command) => command.run(client, screen).await,
         Command::Protect(command) => command.run(client, screen).await,
         Command::Unprotect(command) => command.run(client, screen).await,
+        Command::Resize(command) => command.run(client, screen).await,
+        Command::Trim(command) => command.run(client, screen).await,
         Command::Events(command) => command.run(client, screen).await,
         Command::Info(command) => command.run(client, screen).await,
-        Command::Daemon(_) | Command::Completions(_) | Command::Version(_) => {
+        Command::Daemon(_) | Command::Repo(_) | Command::Completions(_) | Command::Version(_) => {
             unreachable!("dispatch has taken the commands that need no daemon")
         }
     }

@@ -117,6 +117,11 @@ impl Screen {
         Ok(self.out.flush()?)
     }
 
+    /// Writes bytes as they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.out.write_all(bytes)?)
+    }
+
     /// Writes a value as indented JSON.
     pub(super) fn value(&mut self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
@@ -157,6 +162,12 @@ impl Screen {
             true => format!("\u{1b}[1m{text}\u{1b}[22m"),
             false => text.to_owned(),
         }
+    }
+
+    /// Writes one line to stderr: how a job goes, for a log.
+    pub(super) fn aside(&mut self, text: &str) {
+        let _ = writeln!(self.err, "{}", one_line(text));
+        let _ = self.err.flush();
     }
 
     /// Says on stderr what the user should know; what was done stays done if nobody reads it.

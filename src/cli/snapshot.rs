@@ -1,6 +1,7 @@
 //! `windlass snapshot`.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
@@ -9,8 +10,13 @@ use super::sheet::{self, Sheet};
 use super::table::{Shrink, Table};
 use super::{Error, Screen, reference};
 use crate::api::types::{CreateSnapshot, Snapshot as Answer, SnapshotEntry, Volume, VolumeList};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::model::Time;
+
+/// What takes longer is said to be under way.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+/// And again after each of these.
+const NEXT_WORD: Duration = Duration::from_secs(10);
 
 /// Take, show, remove snapshots, and go back to one
 #[derive(Debug, Subcommand)]
@@ -78,7 +84,9 @@ impl Snapshot {
     pub(super) async fn run(self, client: &Client, screen: &mut Screen) -> Result<(), Error> {
         match self {
             Self::Create(Create { volume, name }) => {
-                let snapshot = client.create_snapshot(&volume, &CreateSnapshot { name }).await?;
+                let doing = format!("taking a snapshot of {volume}");
+                let wish = CreateSnapshot { name };
+                let snapshot = patiently(screen, &doing, client.create_snapshot(&volume, &wish)).await?;
                 screen.name(&snapshot.name, &snapshot)
             }
             Self::List(List { volume: Some(volume) }) => list(&client.snapshots(&volume).await?, screen),
@@ -91,7 +99,8 @@ impl Snapshot {
                 }
             }
             Self::Revert(Revert { snapshot }) => {
-                let volume = client.revert(&snapshot).await?;
+                let doing = format!("going back to {snapshot}");
+                let volume = patiently(screen, &doing, client.revert(&snapshot)).await?;
                 match screen.json_asked() {
                     true => screen.value(&volume),
                     false => Ok(()),
@@ -103,6 +112,27 @@ impl Snapshot {
                 .map(|_| ())
                 .map_err(Error::from),
         }
+    }
+}
+
+/// Waits for what may be a copy of a whole volume, and says so now and then. Whoever ends this command ends the work too.
+async fn patiently<T>(
+    screen: &mut Screen,
+    doing: &str,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, Error> {
+    let begun = Instant::now();
+    let mut work = std::pin::pin!(work);
+    let mut pause = FIRST_WORD;
+    loop {
+        match tokio::time::timeout(pause, &mut work).await {
+            Ok(done) => return Ok(done?),
+            Err(_) => screen.aside(&format!(
+                "{doing}, for {} s so far; Ctrl-C gives it up",
+                begun.elapsed().as_secs()
+            )),
+        }
+        pause = NEXT_WORD;
     }
 }
 

@@ -140,7 +140,7 @@ fn the_daemons_arguments_are_passed_on_as_given() {
         panic!("{command:?}");
     };
     assert_eq!(
-        args,
+        *args,
         DaemonArgs {
             drivers: vec!["vfs".into(), "devicemapper".into(), "x".into()],
             driver_opts: vec!["a=b".into()],

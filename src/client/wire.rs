@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::marker::PhantomData;
 use std::path::{self, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::{Client, ClientError};
-use crate::api::types::{Event, Failure, Kind};
+use crate::api::types::{Failure, Kind};
 
 /// How long a socket's queue may stay full before the daemon counts as absent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,9 +126,20 @@ impl Client {
         route: &Path,
         body: Option<Vec<u8>>,
     ) -> Result<(String, Response<Incoming>), ClientError> {
+        let patience = (method == Method::GET).then_some(READ_TIMEOUT);
+        self.send_with(method, route, body, patience).await
+    }
+
+    /// The same with another patience than what is from memory needs.
+    pub(super) async fn send_with(
+        &self,
+        method: Method,
+        route: &Path,
+        body: Option<Vec<u8>>,
+        patience: Option<Duration>,
+    ) -> Result<(String, Response<Incoming>), ClientError> {
         let request = format!("{method} {route}");
         let started = Instant::now();
-        let patience = (method == Method::GET).then_some(READ_TIMEOUT);
         let exchange = self.exchange(&request, method, route, body);
         let answer = match patience {
             None => exchange.await?,
@@ -264,9 +276,10 @@ fn failure(body: &[u8]) -> Option<Failure> {
     })
 }
 
-/// The event feed: one JSON object per line, for as long as the daemon speaks.
+/// A feed (events, a job's progress): one JSON object per line, for as long as the daemon speaks.
 #[derive(Debug)]
-pub struct EventStream {
+pub struct Lines<T> {
+    line: PhantomData<fn() -> T>,
     socket: PathBuf,
     request: String,
     body: Incoming,
@@ -275,9 +288,10 @@ pub struct EventStream {
     ended: bool,
 }
 
-impl EventStream {
+impl<T: serde::de::DeserializeOwned> Lines<T> {
     pub(super) fn new(socket: PathBuf, request: String, answer: Response<Incoming>) -> Self {
         Self {
+            line: PhantomData,
             socket,
             request,
             body: answer.into_body(),
@@ -286,23 +300,23 @@ impl EventStream {
         }
     }
 
-    /// The next event; `None` when the feed has ended. Dropping the future loses nothing: it can be asked again.
+    /// The next object; `None` when the feed has ended. Dropping the future loses nothing: it can be asked again.
     ///
     /// # Errors
     /// [`ClientError::Broken`] when the daemon goes away in the middle, [`ClientError::NotWindlass`] for a line that
-    /// is no event, [`ClientError::TooLarge`] for one beyond a mebibyte.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    /// is none, [`ClientError::TooLarge`] for one beyond a mebibyte.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(line) = self.take_line() {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
                 return match serde_json::from_slice(&line) {
-                    Ok(event) => Ok(Some(event)),
+                    Ok(object) => Ok(Some(object)),
                     Err(error) => Err(ClientError::NotWindlass {
                         socket: self.socket.clone(),
                         request: self.request.clone(),
-                        why: format!("a line that is no event ({error})"),
+                        why: format!("a line of another shape ({error})"),
                     }),
                 };
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::model::{Time, Volume};
 use crate::sys::SysError;
 
 /// Every failure names the object, the cause and, where there is one, the remedy.
@@ -30,6 +31,19 @@ pub enum DriverError {
         by: String,
         /// What to do about it; may be empty.
         remedy: String,
+    },
+    /// A volume that waits for its data.
+    #[error(
+        "{what}: the data are not there yet, they are being restored from {from} since {since}; wait for that, or remove \
+         the volume"
+    )]
+    Restoring {
+        /// e.g. `mount of volume pgdata`.
+        what: String,
+        /// Where its data come from.
+        from: String,
+        /// Since when.
+        since: Time,
     },
     /// A request that this driver cannot honour with these values.
     #[error("{0}")]
@@ -66,6 +80,23 @@ pub enum DriverError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+}
+
+impl DriverError {
+    /// Refuses to do something to a volume that waits for its data: `refuse_restoring(&volume, "mount")`.
+    ///
+    /// # Errors
+    /// [`DriverError::Restoring`], if it does.
+    pub fn refuse_restoring(volume: &Volume, doing: &str) -> Result<(), Self> {
+        match &volume.restoring {
+            None => Ok(()),
+            Some(restoring) => Err(Self::Restoring {
+                what: format!("{doing} of volume {}", volume.name),
+                from: restoring.from.clone(),
+                since: restoring.since,
+            }),
+        }
+    }
 }
 
 impl From<SysError> for DriverError {

@@ -8,18 +8,24 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod devicemapper;
+mod document;
 pub mod error;
 pub mod vfs;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use error::DriverError;
 
 use crate::model::{
-    Bytes, Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume, VolumeId,
+    Bytes, Consistency, Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume,
+    VolumeId,
 };
 
 /// The result of a driver's work.
@@ -36,6 +42,17 @@ pub trait Driver: Send + Sync + 'static {
     /// Its section in `windlass info`: Convoy's keys first, values as text.
     fn info(&self) -> Result<Vec<(String, String)>>;
 
+    /// The directory of the repositories that hold snapshots of its volumes, or may hold some that were taken when there was
+    /// no better way; see [`Support::ByRepository`].
+    fn repositories(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// What a person should know of its storage as it is now. Cheap: it is asked every few seconds.
+    fn warnings(&self) -> Vec<Warning> {
+        Vec::new()
+    }
+
     /// All volumes in its own records. One record that cannot be read does not hide the others: it is reported in
     /// [`Listing::damaged`].
     fn volumes(&self) -> Result<Listing>;
@@ -48,6 +65,12 @@ pub trait Driver: Send + Sync + 'static {
     fn generation(&self) -> Result<Option<u64>>;
 
     /// Makes a volume, empty or as a clone of a snapshot; takes one up again that was let go.
+    ///
+    /// With `restoring` in its record, it is a volume whose data are not there yet: it is there, has its name and its
+    /// options and can be removed, but [`Driver::mount`], [`Driver::snapshot`], [`Driver::revert`] and
+    /// [`Driver::open_source`] refuse it until [`Driver::fill`] has given it its data. So a restore, and a clone of a
+    /// snapshot that a repository holds, are this and a fill. What a driver knows of a clone by its source, the caller
+    /// then says in the record: `vm`, and the `size` of an image.
     fn create(&self, create: &Create) -> Result<Created>;
 
     /// Takes a volume away in the way that `remove.how` says.
@@ -68,14 +91,72 @@ pub trait Driver: Send + Sync + 'static {
     /// Who uses the volume by the kernel's account, apart from the mounts at `ours`.
     fn users(&self, volume: &Volume, ours: &[PathBuf]) -> Result<Users>;
 
-    /// Freezes the volume's state under a name.
+    /// Freezes the volume's state under a name; with `take.stored`, records a snapshot that a repository holds already.
     fn snapshot(&self, take: &TakeSnapshot) -> Result<Volume>;
 
-    /// Forgets a snapshot.
+    /// Forgets a snapshot. One that a repository holds is struck from the record and no more: the caller deletes the
+    /// backup afterwards, so that a crash in between leaves a backup that no record speaks of, and never the reverse.
     fn remove_snapshot(&self, remove: &RemoveSnapshot) -> Result<Volume>;
 
     /// Puts the volume back into a snapshot's state. The volume is not in use.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] for a snapshot that a repository holds: the caller fills the volume from there
+    /// ([`Driver::open_target`], [`Driver::fill`]).
     fn revert(&self, revert: &Revert) -> Result<Volume>;
+
+    /// Makes a volume larger, also while it is used. One that is as large already is finished, if it was interrupted.
+    ///
+    /// # Errors
+    /// [`DriverError::Invalid`] for a smaller size; [`DriverError::Unsupported`] where sizes are not enforced.
+    fn grow(&self, grow: &Grow) -> Result<Volume>;
+
+    /// Gives the space back that files took which are no more; says how much. The volume may be in use.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] where it comes back by itself.
+    fn trim(&self, volume: &Volume) -> Result<Bytes> {
+        Err(DriverError::Unsupported {
+            what: format!("trim of volume {}", volume.name),
+            because: format!("the driver {} gives space back by itself", self.name()),
+        })
+    }
+
+    /// What there is to read of a snapshot; without one, of the volume itself as it is now, while it may be written to.
+    ///
+    /// `bases` are ids of older snapshots of the volume, the best one first. An image says what changed since the first of
+    /// them that the driver still has, as a snapshot or because of [`Driver::keep_base`].
+    ///
+    /// The caller keeps the snapshot, or the volume, from being removed, reverted or filled while it reads.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] for a snapshot that a repository holds: it is read from there; and for a volume that is an
+    /// image, without a snapshot of it.
+    fn open_source(&self, volume: &Volume, snapshot: Option<&Snapshot>, bases: &[Uuid]) -> Result<Source>;
+
+    /// Keeps a snapshot's state, unseen, for the next backup into that repository to be compared with, even after the
+    /// snapshot itself is removed. It takes the place of the one that was kept for that repository before.
+    ///
+    /// `None` where there is no use for that. To call it again after a crash does no harm; not to call it costs a backup that
+    /// reads everything.
+    fn keep_base(&self, volume: &Volume, snapshot: &Snapshot, repository: &str) -> Result<Option<Volume>> {
+        let _ = (volume, snapshot, repository);
+        Ok(None)
+    }
+
+    /// Makes an empty place, within the volume's size, that the caller then writes a volume's data into. The first
+    /// half of [`Operation::Fill`], whose intent is recorded before.
+    ///
+    /// What an earlier call for the same fill left is removed first. The volume is as it was until [`Driver::fill`];
+    /// [`Driver::recover`] gives the place up.
+    fn open_target(&self, fill: &Fill) -> Result<Target>;
+
+    /// Puts what was written into the target in the place of the volume's data, in one step, and destroys what was there.
+    /// The volume, which is not in use, is `restoring` no more. The second half of [`Operation::Fill`].
+    ///
+    /// # Errors
+    /// After any, the target is given up and the volume is as it was.
+    fn fill(&self, fill: &Fill) -> Result<Volume>;
 
     /// Changes what the volume's owner wants done with it; one atomic change of the record.
     fn set_policy(&self, volume: &Volume, policy: Policy) -> Result<Volume>;
@@ -104,10 +185,30 @@ pub trait Driver: Send + Sync + 'static {
 pub struct Capabilities {
     /// Docker's scope: whether other hosts see the same volumes.
     pub scope: Scope,
+    /// What a volume is, and so which backups fit into it.
+    pub content: Content,
     /// Snapshots, reverts and clones.
     pub snapshots: Support,
     /// Enforced sizes.
     pub size: Support,
+}
+
+/// What a person should know of a driver's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The same as long as it is the same trouble, whatever the figures in the text: `data-90`.
+    pub key: String,
+    /// The object, the cause, the remedy.
+    pub text: String,
+}
+
+/// What a driver's volumes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Directories.
+    Tree,
+    /// Block devices, each with a filesystem.
+    Block,
 }
 
 /// Docker's word for who sees a driver's volumes.
@@ -137,10 +238,76 @@ pub enum Support {
         /// The means.
         by: String,
     },
+    /// Not by the driver, but where it can keep a repository: snapshots only.
+    ///
+    /// Taking one is then the caller's work: a backup of [`Driver::open_source`] without snapshot into the repository
+    /// `<path>/<volume id>`, and then [`Driver::snapshot`] with [`TakeSnapshot::stored`]. A crash in between leaves a
+    /// backup that no record speaks of. The driver does not look into the repository; it destroys it with the volume.
+    ByRepository {
+        /// The directory of the volumes' repositories.
+        path: PathBuf,
+        /// The means, and why no better one.
+        by: String,
+    },
     /// No, for this reason, with the remedy.
     No {
         /// The reason.
         because: String,
+    },
+}
+
+/// What is read by a backup.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory with all that is in it.
+    Tree {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A block device that does not change.
+    Block(BlockImage),
+}
+
+/// A block device to be read, and what its driver knows of it.
+#[derive(Debug)]
+pub struct BlockImage {
+    /// The device.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The filesystem on it, where it is one that the driver knows.
+    pub filesystem: Option<String>,
+    /// Where there can be anything but zeros: ranges of bytes, in order.
+    pub mapped: Vec<Range<u64>>,
+    /// What differs from an older snapshot.
+    pub changed: Option<ChangedSince>,
+    /// Keeps the device there until it is dropped.
+    pub held: Box<dyn Any + Send + Sync>,
+}
+
+/// What differs from an older snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedSince {
+    /// That snapshot's id.
+    pub snapshot: Uuid,
+    /// Ranges of bytes, in order: everything outside of them is the same.
+    pub ranges: Vec<Range<u64>>,
+}
+
+/// What is written by a restore.
+#[derive(Debug)]
+pub enum Target {
+    /// An empty directory. Its own owner, permissions and attributes are the volume's too.
+    Tree {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A block device of zeros, exactly as large as the volume.
+    Block {
+        /// The device.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
     },
 }
 
@@ -171,6 +338,10 @@ pub enum Operation {
     RemoveSnapshot(RemoveSnapshot),
     /// [`Driver::revert`].
     Revert(Revert),
+    /// [`Driver::grow`].
+    Grow(Grow),
+    /// [`Driver::open_target`] and [`Driver::fill`].
+    Fill(Fill),
     /// [`Driver::undelete`].
     Undelete(Undelete),
     /// [`Driver::purge`].
@@ -186,6 +357,8 @@ impl Operation {
             Self::Snapshot(s) => &s.volume.name,
             Self::RemoveSnapshot(r) => &r.volume.name,
             Self::Revert(r) => &r.volume.name,
+            Self::Grow(g) => &g.volume.name,
+            Self::Fill(f) => &f.volume.name,
             Self::Undelete(u) => &u.name,
             Self::Purge(p) => &p.name,
         }
@@ -199,6 +372,8 @@ impl Operation {
             Self::Snapshot(_) => "snapshot",
             Self::RemoveSnapshot(_) => "remove-snapshot",
             Self::Revert(_) => "revert",
+            Self::Grow(_) => "grow",
+            Self::Fill(_) => "fill",
             Self::Undelete(_) => "undelete",
             Self::Purge(_) => "purge",
         }
@@ -208,7 +383,7 @@ impl Operation {
 /// A new volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Create {
-    /// Its record as wished for; the driver completes it.
+    /// Its record as wished for; the driver completes it. With `restoring`, there is neither `from` nor `adopt`.
     pub volume: Volume,
     /// Owner and permissions of its root directory.
     pub root: RootDirectory,
@@ -276,6 +451,18 @@ pub struct TakeSnapshot {
     pub name: Name,
     /// When it is taken.
     pub at: Time,
+    /// It is a backup, in the repository that [`Support::ByRepository`] speaks of. Absent: the driver takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredState>,
+}
+
+/// A snapshot that is in the volume's repository already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredState {
+    /// The backup's id.
+    pub backup: String,
+    /// What it can be trusted for, as who made it saw.
+    pub consistency: Consistency,
 }
 
 /// The end of a snapshot.
@@ -296,6 +483,58 @@ pub struct Revert {
     pub snapshot: Snapshot,
     /// A fresh id that names the working area.
     pub id: SnapshotId,
+}
+
+/// More room for a volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grow {
+    /// The volume.
+    pub volume: Volume,
+    /// The most that it may hold from then on.
+    pub size: Bytes,
+}
+
+impl Grow {
+    /// Refuses what is no growth: `from` is the volume's size now.
+    ///
+    /// # Errors
+    /// [`DriverError::Invalid`].
+    pub fn check(&self, from: Bytes) -> Result<()> {
+        match self.size >= from {
+            true => Ok(()),
+            false => Err(crate::model::InvalidValue::Value {
+                option: "size".to_owned(),
+                value: self.size.0.to_string(),
+                expected: format!(
+                    "at least that of the volume, {} bytes: volumes grow and do not shrink",
+                    from.0
+                ),
+            }
+            .into()),
+        }
+    }
+}
+
+/// New data for a volume: of a restore, or of a snapshot that a repository holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fill {
+    /// The volume.
+    pub volume: Volume,
+    /// A fresh id that names the working area.
+    pub id: SnapshotId,
+    /// What becomes of the data that are there.
+    pub how: How,
+    /// Owner and permissions of the root directory, where they are to differ from what is written into the target.
+    #[serde(default)]
+    pub root: RootDirectory,
+}
+
+/// How new data come into a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// They are built aside and take the place of the old, all at once.
+    Replace,
 }
 
 /// A way back from the trash.

@@ -1,6 +1,8 @@
 //! The nouns of windlass: names, identities, sizes, times, options. No I/O, no other room of the house.
 
+pub mod failure;
 pub mod id;
+pub mod job;
 pub mod name;
 pub mod options;
 pub mod removal;
@@ -10,15 +12,17 @@ pub mod span;
 pub mod time;
 pub mod volume;
 
+pub use failure::FailureKind;
 pub use id::{SnapshotId, VolumeId};
+pub use job::{Job, JobFailure, JobId, JobState, Reads, Work};
 pub use name::{Name, SnapshotRef};
 pub use options::{CreateOptions, Policy, RootDirectory};
 pub use removal::OnRemove;
-pub use settings::Settings;
+pub use settings::{BackupSettings, Secret, Settings};
 pub use size::Bytes;
 pub use span::Span;
 pub use time::Time;
-pub use volume::{Consistency, Snapshot, Trashed, Volume};
+pub use volume::{Consistency, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume};
 
 /// A value that a person gave and that windlass cannot accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

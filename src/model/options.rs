@@ -17,14 +17,26 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "true: take over a directory of this name that windlass did not make",
     ),
     (
+        "backup",
+        "the URL of a backup: the volume begins as that, and is filled in the background",
+    ),
+    (
         "driver",
         "the driver that holds the volume; the daemon's first one by default",
     ),
     ("from", "<volume>@<snapshot>: a writable clone of that snapshot"),
+    (
+        "fs",
+        "ext4 or xfs: the filesystem of a volume that is a device of its own (driver devicemapper)",
+    ),
     ("gid", "group id of the volume's root directory"),
     (
         "mode",
         "permissions of the volume's root directory, octal, e.g. 0750",
+    ),
+    (
+        "mountopts",
+        "how the volume's filesystem is mounted, as in fstab, e.g. noatime,discard (driver devicemapper)",
     ),
     (
         "on-remove",
@@ -33,6 +45,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     (
         "protect",
         "true: the volume cannot be removed until protection is taken away",
+    ),
+    (
+        "s3-endpoint",
+        "with backup: the S3 service, where it is not Amazon's or the URL's, e.g. http://host:9000",
     ),
     ("size", "the most that the volume may hold, e.g. 20G"),
     (
@@ -48,11 +64,6 @@ pub const OPTIONS: &[(&str, &str)] = &[
 
 /// Names that Convoy's users may still give, and why they are refused here.
 const RETIRED: &[(&str, &str)] = &[
-    ("backup", "restoring from a backup is not part of this version"),
-    (
-        "s3-endpoint",
-        "restoring from a backup is not part of this version",
-    ),
     (
         "id",
         "it belonged to Convoy's EBS driver, which windlass does not have",
@@ -76,8 +87,16 @@ pub struct CreateOptions {
     pub size: Option<Bytes>,
     /// The snapshot to clone.
     pub from: Option<SnapshotRef>,
+    /// The URL of the backup to begin as.
+    pub backup: Option<String>,
+    /// The S3 service that the backup is at.
+    pub s3_endpoint: Option<String>,
     /// Owner and permissions of the volume's root directory.
     pub root: RootDirectory,
+    /// The filesystem that it gets, where it is a device.
+    pub fs: Option<String>,
+    /// How that is mounted.
+    pub mount_options: Option<String>,
     /// Take over a directory that is there already.
     pub adopt: bool,
     /// Hold one disk image instead of a tree.
@@ -122,12 +141,16 @@ impl CreateOptions {
             let name = name.as_str();
             match name {
                 "adopt" => options.adopt = boolean(name, value)?,
+                "backup" => options.backup = Some(url(name, value)?),
                 "driver" => options.driver = Some(value.clone()),
                 "from" => options.from = Some(snapshot(name, value)?),
+                "fs" => options.fs = Some(filesystem(name, value)?),
                 "gid" => options.root.gid = Some(id(name, value)?),
                 "mode" => options.root.mode = Some(mode(name, value)?),
+                "mountopts" => options.mount_options = Some(mount_options(name, value)?),
                 "on-remove" => options.policy.on_remove = Some(OnRemove::parse(name, value)?),
                 "protect" => options.policy.protect = boolean(name, value)?,
+                "s3-endpoint" => options.s3_endpoint = Some(url(name, value)?),
                 "size" => options.size = Some(Bytes::parse(name, value)?),
                 "trash-ttl" => options.policy.trash_ttl = Some(Span::parse(name, value)?),
                 "uid" => options.root.uid = Some(id(name, value)?),
@@ -149,6 +172,28 @@ impl CreateOptions {
         }
         if self.vm && self.from.is_some() {
             return conflict("vm", "from", "a clone holds what its snapshot holds");
+        }
+        if self.fs.is_some() && (self.from.is_some() || self.backup.is_some()) {
+            let second = if self.from.is_some() { "from" } else { "backup" };
+            return conflict("fs", second, "a copy has the filesystem that it is a copy of");
+        }
+        if self.backup.is_some() {
+            let why = "a volume that is restored holds what its backup holds";
+            for (given, other) in [
+                (self.from.is_some(), "from"),
+                (self.adopt, "adopt"),
+                (self.vm, "vm"),
+            ] {
+                if given {
+                    return conflict("backup", other, why);
+                }
+            }
+        } else if self.s3_endpoint.is_some() {
+            return Err(refused(
+                "s3-endpoint",
+                self.s3_endpoint.as_deref().unwrap_or_default(),
+                "of use without backup",
+            ));
         }
         if self.vm && self.size.is_none() {
             return Err(InvalidValue::Value {
@@ -190,6 +235,31 @@ fn boolean(option: &str, value: &str) -> Result<bool, InvalidValue> {
         "true" | "1" | "yes" => Ok(true),
         "false" | "0" | "no" => Ok(false),
         _ => Err(refused(option, value, "true or false")),
+    }
+}
+
+/// What a URL must be to be worth asking its destination about.
+fn url(option: &str, value: &str) -> Result<String, InvalidValue> {
+    let plain = value.trim();
+    match plain.contains("://") && !plain.contains(char::is_control) && plain.len() <= 4_096 {
+        true => Ok(plain.to_owned()),
+        false => Err(refused(option, value, "a URL")),
+    }
+}
+
+fn filesystem(option: &str, value: &str) -> Result<String, InvalidValue> {
+    match value {
+        "ext4" | "xfs" => Ok(value.to_owned()),
+        _ => Err(refused(option, value, "ext4 or xfs")),
+    }
+}
+
+/// Words as fstab has them. Which of them a filesystem knows, the kernel says at the first mount.
+fn mount_options(option: &str, value: &str) -> Result<String, InvalidValue> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=.,:".contains(&byte);
+    match !value.is_empty() && value.len() <= 1_000 && value.bytes().all(plain) {
+        true => Ok(value.to_owned()),
+        false => Err(refused(option, value, "mount options such as noatime,discard")),
     }
 }
 
@@ -247,6 +317,8 @@ mod tests {
         let all = [
             ("driver", "vfs"),
             ("size", "1G"),
+            ("fs", "xfs"),
+            ("mountopts", "noatime,logbufs=8"),
             ("uid", "70"),
             ("gid", "70"),
             ("mode", "0700"),
@@ -269,6 +341,11 @@ mod tests {
             "on-remove=keep,trash-ttl=1d,protect=true"
         );
         assert!(parse(&[("adopt", "true")]).expect("valid").adopt);
+        let restore = parse(&[
+            ("backup", "s3://b?volume=v&backup=01"),
+            ("s3-endpoint", "http://h:1"),
+        ]);
+        assert_eq!(restore.expect("valid").s3_endpoint.as_deref(), Some("http://h:1"));
         assert!(parse(&[("from", "v@s")]).expect("valid").from.is_some());
         for (name, _) in OPTIONS {
             let said = parse(&[(name, "\u{1}")])
@@ -310,7 +387,10 @@ mod tests {
             ("from", "volume"),
             ("from", "../v@s"),
             ("from", "v@"),
-            ("backup", "s3://x"),
+            ("backup", "pg"),
+            ("fs", "ntfs"),
+            ("mountopts", "no atime"),
+            ("s3-endpoint", "http://h:1"),
             ("iops", "100"),
         ] {
             let said = parse(&[(name, value)]).expect_err(name).to_string();
@@ -322,6 +402,12 @@ mod tests {
     fn contradictions_are_refused() {
         assert!(parse(&[("adopt", "true"), ("from", "v@s")]).is_err());
         assert!(parse(&[("vm", "true")]).is_err());
+        for other in [("adopt", "true"), ("from", "v@s"), ("vm", "true")] {
+            assert!(
+                parse(&[("backup", "vfs:///b?volume=v&backup=01"), other]).is_err(),
+                "{other:?}"
+            );
+        }
         assert!(parse(&[("vm", "true"), ("size", "1G"), ("adopt", "true")]).is_err());
     }
 

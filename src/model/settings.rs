@@ -1,9 +1,15 @@
 //! What the daemon does where a volume does not say; a SIGHUP changes these while it runs.
 
-use super::{OnRemove, Span};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Bytes, OnRemove, Span};
 
 /// Defaults and bounds of a running daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// What becomes of removed volumes that do not say.
     pub on_remove: OnRemove,
@@ -17,6 +23,31 @@ pub struct Settings {
     pub cmd_timeout: Span,
     /// The log's threshold.
     pub log_level: log::LevelFilter,
+    /// How long a mount waits for a volume that is being restored.
+    pub mount_wait: Span,
+    /// Where backups go, and how.
+    pub backups: Arc<BackupSettings>,
+}
+
+/// Where backups go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSettings {
+    /// The destination of backups that name none.
+    pub destination: Option<String>,
+    /// The S3 service of destinations that name none.
+    pub s3_endpoint: Option<String>,
+    /// A file whose first line is the password of the repositories.
+    pub password_file: Option<PathBuf>,
+    /// The password itself, from the environment.
+    pub password: Option<Secret>,
+    /// False: repositories have restic's empty password, so that everybody who can read them can read the backups.
+    pub encrypt: bool,
+    /// How many requests a job may have under way at one destination.
+    pub connections: u32,
+    /// The most that a job may send to a destination in a second.
+    pub upload_limit: Option<Bytes>,
+    /// The most that a job may fetch from a destination in a second.
+    pub download_limit: Option<Bytes>,
 }
 
 impl Default for Settings {
@@ -28,6 +59,63 @@ impl Default for Settings {
             create_on_docker_mount: false,
             cmd_timeout: Span::seconds(60),
             log_level: log::LevelFilter::Info,
+            // Below the 30 s after which the engine gives up on a plugin that was enabled with its default time-out.
+            mount_wait: Span::seconds(25),
+            backups: Arc::default(),
         }
+    }
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        Self {
+            destination: None,
+            s3_endpoint: None,
+            password_file: None,
+            password: None,
+            encrypt: true,
+            connections: 8,
+            upload_limit: None,
+            download_limit: None,
+        }
+    }
+}
+
+/// A text that no log and no answer shows, and that is wiped when it is forgotten.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a text into custody.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text, for those who need it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_in_no_debug_output() {
+        let settings = Settings {
+            backups: Arc::new(BackupSettings {
+                password: Some(Secret::new("correct horse".to_owned())),
+                ..BackupSettings::default()
+            }),
+            ..Settings::default()
+        };
+        assert!(!format!("{settings:?}").contains("horse"));
     }
 }

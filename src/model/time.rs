@@ -18,6 +18,18 @@ impl Time {
         Self(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
     }
 
+    /// So many seconds after 1970; what no calendar has becomes the nearest moment that one has.
+    pub fn from_second(seconds: i64) -> Self {
+        let (first, last) = (jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+        let nearest = jiff::Timestamp::from_second(seconds.clamp(first, last));
+        Self(nearest.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    /// Seconds since 1970.
+    pub fn as_second(self) -> i64 {
+        self.0.as_second()
+    }
+
     /// The moment that lies `span` after this one.
     pub fn after(self, span: Span) -> Self {
         Self(

@@ -36,9 +36,41 @@ pub struct Volume {
     /// Its snapshots, oldest first.
     #[serde(default)]
     pub snapshots: Vec<Snapshot>,
+    /// Its create was acknowledged, and its data are not there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
+    /// The backup that it began as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<RestoredFrom>,
     /// What only its driver understands (a quota's project id, a device id).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub private: BTreeMap<String, String>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// Where the data of a volume come from that are not there yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// A backup's URL, without secrets, or a snapshot as `<volume>@<snapshot>`.
+    pub from: String,
+    /// Since when they are awaited.
+    pub since: Time,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// Of which volume's backup a volume was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrom {
+    /// The backup's URL, without secrets.
+    pub backup: String,
+    /// The volume that the backup is of.
+    pub volume: uuid::Uuid,
+    /// Its name.
+    pub name: String,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,
@@ -55,6 +87,19 @@ pub struct Snapshot {
     pub created: Time,
     /// What it can be trusted for.
     pub consistency: Consistency,
+    /// Where its data are, if not with the driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Stored>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// The place of a snapshot that is a backup, in the volume's repository beside the driver's own storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The backup's id in that repository.
+    pub backup: String,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,
@@ -96,4 +141,34 @@ pub struct Trashed {
     pub removed: Time,
     /// When the trash may destroy it.
     pub expires: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_are_read_and_not_added_to() {
+        let old = serde_json::json!({
+            "id": "0a1b2c3d-0000-4000-8000-000000000001", "name": "pg", "driver": "vfs",
+            "created": "2026-11-20T08:00:00Z", "vm": false, "options": {}, "policy": {"protect": false},
+            "snapshots": [{
+                "id": "0a1b2c3d-0000-4000-8000-000000000002", "name": "monday",
+                "created": "2026-11-20T09:00:00Z", "consistency": "point-in-time",
+            }],
+        });
+        let volume: Volume = serde_json::from_value(old.clone()).expect("an old record");
+        assert_eq!((&volume.restoring, &volume.snapshots[0].stored), (&None, &None));
+        assert_eq!(serde_json::to_value(&volume).expect("JSON"), old);
+    }
+
+    #[test]
+    fn later_versions_fields_survive_in_what_is_new_too() {
+        let new = serde_json::json!({"from": "s3://b@r/p?volume=pg&backup=0123", "since": "2026-11-20T08:00:00Z", "by": "host-2"});
+        let restoring: Restoring = serde_json::from_value(new.clone()).expect("a later record");
+        assert_eq!(serde_json::to_value(&restoring).expect("JSON"), new);
+        let new = serde_json::json!({"backup": "0123456789abcdef", "destination": "elsewhere"});
+        let stored: Stored = serde_json::from_value(new.clone()).expect("a later record");
+        assert_eq!(serde_json::to_value(&stored).expect("JSON"), new);
+    }
 }

@@ -1,8 +1,10 @@
 //! What a use case says when it cannot.
 
 use crate::driver::DriverError;
-use crate::model::{InvalidValue, Name};
+use crate::engine::EngineError;
+use crate::model::{FailureKind, InvalidValue, Name};
 use crate::state::StateError;
+use crate::store::StoreError;
 
 /// The result of a use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
@@ -19,10 +21,13 @@ pub enum ServiceError {
     /// The records could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A repository, or the way to it, could not.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// No such object.
     #[error("{what} {name} does not exist")]
     NotFound {
-        /// `volume`, `snapshot`, `removed volume`, `driver`.
+        /// `volume`, `snapshot`, `removed volume`, `driver`, `job`.
         what: &'static str,
         /// As it was given.
         name: String,
@@ -71,6 +76,30 @@ pub enum ServiceError {
         /// The volume.
         volume: Name,
     },
+    /// The volume's data are not there yet.
+    #[error("volume {volume}: {how}")]
+    Restoring {
+        /// The volume.
+        volume: Name,
+        /// e.g. `restoring, 43 %, about 2 min left`.
+        how: String,
+    },
+    /// A job reads what would be taken away.
+    #[error("{what} is read by {by}")]
+    Read {
+        /// e.g. `snapshot pg@monday`.
+        what: String,
+        /// e.g. `job 7, a backup of pg@monday`.
+        by: String,
+    },
+    /// A verification found that something cannot be restored.
+    #[error("{first}{}", match more { 0 => String::new(), n => format!("; and {n} more, see the job's log") })]
+    Damaged {
+        /// The first damage.
+        first: String,
+        /// How many others.
+        more: usize,
+    },
     /// The driver's storage is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -80,4 +109,91 @@ pub enum ServiceError {
     /// A blocking thread ended by a panic; its message is in the log.
     #[error("an internal error ended this operation; the daemon's log tells more")]
     Panicked,
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl ServiceError {
+    /// What kind of failure this is: the one table from failures to kinds.
+    pub fn kind(&self) -> FailureKind {
+        use FailureKind as Kind;
+        match self {
+            Self::NotFound { .. } | Self::NoSuchDriver { .. } => Kind::NotFound,
+            Self::AlreadyExists { .. } => Kind::AlreadyExists,
+            Self::InUse { .. } | Self::Protected { .. } | Self::Restoring { .. } | Self::Read { .. } => {
+                Kind::Busy
+            }
+            Self::Invalid(_) | Self::Ambiguous { .. } => Kind::Invalid,
+            Self::Unavailable(_) | Self::Stopping => Kind::Unavailable,
+            Self::State(_) | Self::Panicked => Kind::Internal,
+            Self::Driver(error) => match error {
+                DriverError::NotFound { .. } => Kind::NotFound,
+                DriverError::AlreadyExists { .. } => Kind::AlreadyExists,
+                DriverError::Busy { .. } | DriverError::Restoring { .. } => Kind::Busy,
+                DriverError::Invalid(_) => Kind::Invalid,
+                DriverError::Unsupported { .. } => Kind::Unsupported,
+                DriverError::Corrupt { .. } => Kind::Corrupt,
+                DriverError::Unavailable { .. } => Kind::Unavailable,
+                DriverError::System { .. } => Kind::Internal,
+            },
+            Self::Damaged { .. } => Kind::Corrupt,
+            Self::Engine(error) => error.kind(),
+        }
+    }
+
+    /// The message on one line.
+    pub fn one_line(&self) -> String {
+        self.to_string().replace(['\n', '\r'], " ")
+    }
+
+    /// Whether the same may succeed later without anybody doing anything about it here.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Driver(DriverError::Unavailable { .. }) => true,
+            Self::Engine(error) => engine_is_temporary(error),
+            _ => false,
+        }
+    }
+
+    /// What to do about it; may be empty.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotFound { what: "volume", .. } => "'windlass list' shows the volumes".to_owned(),
+            Self::NotFound { what: "snapshot", .. } => {
+                "'windlass snapshot list' shows the snapshots".to_owned()
+            }
+            Self::NotFound { what: "job", .. } => "'windlass job list' shows the jobs".to_owned(),
+            Self::NotFound {
+                what: "removed volume",
+                ..
+            } => "'windlass trash list' shows what can be brought back".to_owned(),
+            Self::Ambiguous { what: "snapshot", .. } => "write <volume>@<snapshot>".to_owned(),
+            Self::Ambiguous { .. } => "write the whole name".to_owned(),
+            Self::InUse {
+                volume,
+                recorded: true,
+                ..
+            } => {
+                format!("if that is stale, 'windlass umount --force {volume}' forgets it")
+            }
+            Self::InUse { .. } => "stop its users first".to_owned(),
+            Self::Protected { volume } => format!("'windlass unprotect {volume}' allows it"),
+            Self::Read { .. } => "wait for its end, or cancel it with 'windlass job cancel'".to_owned(),
+            Self::Stopping => "try again in a moment".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+fn engine_is_temporary(error: &EngineError) -> bool {
+    match error {
+        EngineError::Store(error) => error.is_temporary(),
+        EngineError::Locked { .. } | EngineError::LockLost { .. } => true,
+        EngineError::Entry { source, .. } => engine_is_temporary(source),
+        _ => false,
+    }
 }

@@ -3,39 +3,54 @@
 //! The only room that joins drivers and records. Every change runs under its volume's lock, as a recorded
 //! [`Operation`], in a task of its own, so that a caller who hangs up does not cut it in two. Reading is from memory.
 
+mod backup_work;
+mod backups;
 mod catalog;
 mod drivers;
 mod error;
 mod events;
+mod fills;
+mod jobs;
 mod locks;
 mod mounts;
 mod operation;
+mod repositories;
+mod restores;
 mod snapshots;
 mod start;
+mod stored;
 mod trash;
 mod usage;
+mod uses;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+pub use backups::{BackupWish, Listed};
 pub use catalog::Entry;
 pub use drivers::{DriverSlot, Open};
 pub use error::{Result, ServiceError};
 pub use events::{Event, Events};
+pub use jobs::JobStatus;
 pub use snapshots::Found;
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
 
 use crate::driver::Operation;
-use crate::model::{Settings, Time};
+use crate::model::{Name, Settings, Time};
 use crate::state::State;
 use catalog::Catalog;
+use jobs::Jobs;
 use locks::Locks;
+use repositories::Repositories;
+use stored::{Prunes, StoredRepositories};
+use uses::Uses;
 
 /// The use cases; a handle that can be cloned and sent anywhere.
 #[derive(Clone)]
@@ -55,6 +70,10 @@ pub struct Parts {
     pub process: String,
     /// Defaults for volumes that do not say.
     pub settings: Settings,
+    /// Where indexes of repositories are cached.
+    pub cache: PathBuf,
+    /// How many backups, and how many restores, run at once.
+    pub jobs: usize,
 }
 
 struct Inner {
@@ -71,6 +90,14 @@ struct Inner {
     locks: Locks,
     events: Events,
     usage: usage::Queue,
+    jobs: Jobs,
+    repositories: Repositories,
+    /// Those of snapshots that no filesystem holds.
+    stored: StoredRepositories,
+    prunes: Prunes,
+    uses: Uses,
+    /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
+    failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
     ready: watch::Sender<bool>,
     stopping: AtomicBool,
@@ -98,6 +125,8 @@ impl Service {
             boot,
             process,
             settings,
+            cache,
+            jobs,
         } = parts;
         let inner = Inner {
             state,
@@ -111,6 +140,12 @@ impl Service {
             locks: Locks::default(),
             events: Events::default(),
             usage: usage::Queue::default(),
+            jobs: Jobs::new(jobs),
+            repositories: Repositories::new(cache.clone()),
+            stored: StoredRepositories::new(cache),
+            prunes: Prunes::default(),
+            uses: Uses::default(),
+            failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             stopping: AtomicBool::new(false),
             busy: watch::channel(()).0,
@@ -126,7 +161,11 @@ impl Service {
 
     /// The settings in force.
     pub fn settings(&self) -> Settings {
-        *self.0.settings.read().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Replaces the settings in force.
@@ -167,7 +206,14 @@ impl Service {
     pub async fn stop(&self, patience: Duration) -> bool {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.0.stopped.notify_waiters();
+        self.suspend_jobs();
+        self.0.uses.cancel_all();
+        self.0.prunes.cancel_all();
         tokio::time::timeout(patience, self.0.busy.closed()).await.is_ok()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::SeqCst)
     }
 
     /// Waits until the daemon begins to stop.
@@ -214,5 +260,13 @@ impl Service {
 
     fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
         self.0.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn failed_restores(&self) -> MutexGuard<'_, BTreeMap<Name, (Instant, String)>> {
+        self.failed_restores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::catalog::Entry;
 use super::{By, CreateRequest, Result, Service, ServiceError};
-use crate::driver::{Driver, DriverError, Users};
+use crate::driver::{Driver, DriverError, Scope, Users};
 use crate::model::{InvalidValue, Name, Time};
 use crate::state::Hold;
 use crate::sys::fault;
@@ -35,6 +35,7 @@ impl Service {
                 };
                 Box::pin(this.create(request)).await?;
             }
+            this.await_restore(&name).await?;
             let _held = this.0.locks.lock(name.as_str()).await;
             let target = this.0.mount_root.join(&name);
             this.hold(&name, &id, &target).await?;
@@ -48,6 +49,7 @@ impl Service {
         let (this, volume) = (self.clone(), volume.to_owned());
         self.change(async move {
             let name = this.resolve(&volume).await?;
+            this.await_restore(&name).await?;
             let _held = this.0.locks.lock(name.as_str()).await;
             let target = match mount_point {
                 Some(path) => acceptable(path)?,
@@ -143,6 +145,26 @@ impl Service {
         .await
     }
 
+    /// Whether nothing is known to write to the volume now.
+    pub(super) async fn is_quiet(&self, volume: &Name, driver: &Arc<dyn Driver>) -> Result<bool> {
+        let entry = self.known(volume)?;
+        if entry.mounted.is_some() || !entry.holds.is_empty() {
+            return Ok(false);
+        }
+        let (driver, volume) = (driver.clone(), entry.volume);
+        self.blocking(move |_| {
+            // What other hosts do is not known.
+            if driver.capabilities().scope == Scope::Global {
+                return Ok(false);
+            }
+            Ok(match driver.users(&volume, &[])? {
+                Users::Known(users) => users.is_empty(),
+                Users::Unknown => true,
+            })
+        })
+        .await
+    }
+
     /// Makes sure that nobody uses the volume and that it is mounted nowhere. Under the volume's lock.
     ///
     /// Who uses it is the kernel's to say where it can. Where it cannot (the managed plugin does not see the host's
@@ -196,6 +218,7 @@ impl Service {
             .await?
             .ok_or_else(|| super::volumes::not_found(name.as_str()))?;
         let driver = self.driver_of(&entry.volume)?;
+        self.0.uses.mounting(name)?;
         let hold = match entry.holds.get(id) {
             Some(hold) if self.is_confirmed(hold) => Hold {
                 count: hold.count.saturating_add(1),

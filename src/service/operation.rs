@@ -88,6 +88,8 @@ impl Operation {
             Self::Snapshot(s) => Some(&s.volume),
             Self::RemoveSnapshot(r) => Some(&r.volume),
             Self::Revert(r) => Some(&r.volume),
+            Self::Grow(g) => Some(&g.volume),
+            Self::Fill(f) => Some(&f.volume),
             Self::Undelete(_) | Self::Purge(_) => None,
         }
     }

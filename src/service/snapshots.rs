@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{By, Result, Service, ServiceError};
-use crate::driver::{Operation, RemoveSnapshot, Revert, TakeSnapshot};
+use super::uses::EndWhenDropped;
+use super::{By, Result, Service, ServiceError, stored};
+use crate::driver::{Driver, Operation, RemoveSnapshot, Revert, TakeSnapshot};
+use crate::engine::Progress;
 use crate::model::{Name, Snapshot, SnapshotId, SnapshotRef, Time, Volume};
 use crate::state::Effect;
 
@@ -17,13 +19,16 @@ pub struct Found {
 }
 
 impl Service {
-    /// Freezes a volume's state under a name.
+    /// Freezes a volume's state under a name. Where that is a copy into a repository, it takes its time, and ends when the
+    /// caller does not wait for it any more.
     pub async fn snapshot(&self, volume: &str, name: Option<Name>) -> Result<Found> {
         let (this, volume) = (self.clone(), volume.to_owned());
         let name = name.unwrap_or_else(Name::random_snapshot);
+        let progress = Arc::<Progress>::default();
+        let _caller = EndWhenDropped(progress.clone());
         self.change(async move {
             let of = this.resolve(&volume).await?;
-            let _held = this.0.locks.lock(of.as_str()).await;
+            let held = this.0.locks.lock(of.as_str()).await;
             let entry = this.known(&of)?;
             let driver = this.driver_of(&entry.volume)?;
             if entry.volume.snapshot(&name).is_some() {
@@ -39,25 +44,38 @@ impl Service {
                 id: SnapshotId::random(),
                 name: name.clone(),
                 at: Time::now(),
+                stored: None,
             };
-            let changed = this
-                .blocking(move |inner| {
-                    let operation = Operation::Snapshot(take.clone());
-                    inner.perform(
-                        &driver,
-                        &operation,
-                        |d| d.snapshot(&take),
-                        |volume| Effect::Put(volume.clone()),
-                    )
-                })
-                .await?;
-            let found = this.changed(changed, &name)?;
-            this.events().emit(
-                "snapshot.create",
-                format!("{of}@{name}"),
-                &[("consistency", found.snapshot.consistency.word().to_owned())],
-            );
+            let (found, figures) = match stored::by_repository(&*driver) {
+                Some(below) => {
+                    let taken = this.store_snapshot(take, driver, below, progress, held).await;
+                    let (changed, figures) = taken?;
+                    (found_in(Arc::new(changed), &name)?, figures)
+                }
+                None => {
+                    let changed = this.take_at_once(driver, take).await?;
+                    (this.changed(changed, &name)?, Vec::new())
+                }
+            };
+            let mut about = vec![("consistency", found.snapshot.consistency.word().to_owned())];
+            about.extend(figures);
+            this.events()
+                .emit("snapshot.create", format!("{of}@{name}"), &about);
             Ok(found)
+        })
+        .await
+    }
+
+    /// Under the volume's lock.
+    async fn take_at_once(&self, driver: Arc<dyn Driver>, take: TakeSnapshot) -> Result<Volume> {
+        self.blocking(move |inner| {
+            let operation = Operation::Snapshot(take.clone());
+            inner.perform(
+                &driver,
+                &operation,
+                |d| d.snapshot(&take),
+                |volume| Effect::Put(volume.clone()),
+            )
         })
         .await
     }
@@ -69,39 +87,84 @@ impl Service {
             let of = this.find_snapshot(&reference).await?.volume.name.clone();
             let _held = this.0.locks.lock(of.as_str()).await;
             let found = this.find_snapshot(&reference).await?;
-            let driver = this.driver_of(&found.volume)?;
-            let remove = RemoveSnapshot {
-                volume: (*found.volume).clone(),
-                snapshot: found.snapshot.clone(),
-            };
-            let changed = this
-                .blocking(move |inner| {
-                    let operation = Operation::RemoveSnapshot(remove.clone());
-                    inner.perform(
-                        &driver,
-                        &operation,
-                        |d| d.remove_snapshot(&remove),
-                        |volume| Effect::Put(volume.clone()),
-                    )
-                })
-                .await?;
-            this.catalog_mut().put(changed);
-            this.events()
-                .emit("snapshot.remove", format!("{of}@{}", found.snapshot.name), &[]);
+            if let Some(by) = this.reader_of(&of, Some(&found.snapshot.name)) {
+                let what = format!("snapshot {of}@{}", found.snapshot.name);
+                return Err(ServiceError::Read { what, by });
+            }
+            this.forget_snapshot(&found).await?;
             Ok(found)
         })
         .await
     }
 
-    /// Puts a volume that nobody uses back into a snapshot's state.
+    /// Forgets the snapshot that was taken for a job, whose end this is a part of: a stop of the daemon waits for it.
+    pub(super) async fn drop_snapshot(&self, reference: &SnapshotRef) -> Result<()> {
+        let of = self.find_snapshot(reference).await?.volume.name.clone();
+        let _held = self.0.locks.lock(of.as_str()).await;
+        let found = self.find_snapshot(reference).await?;
+        self.forget_snapshot(&found).await
+    }
+
+    /// Under the volume's lock.
+    async fn forget_snapshot(&self, found: &Found) -> Result<()> {
+        let driver = self.driver_of(&found.volume)?;
+        let remove = RemoveSnapshot {
+            volume: (*found.volume).clone(),
+            snapshot: found.snapshot.clone(),
+        };
+        let is_stored = found.snapshot.stored.is_some();
+        let changed = self
+            .blocking(move |inner| {
+                let operation = Operation::RemoveSnapshot(remove.clone());
+                inner.perform(
+                    &driver,
+                    &operation,
+                    |d| {
+                        let changed = d.remove_snapshot(&remove)?;
+                        if is_stored {
+                            // What is left after a failure no record names, and the next snapshot takes it away.
+                            inner.forget_stored(d, &remove.volume, &remove.snapshot);
+                        }
+                        Ok(changed)
+                    },
+                    |volume| Effect::Put(volume.clone()),
+                )
+            })
+            .await?;
+        self.catalog_mut().put(changed);
+        self.events().emit(
+            "snapshot.remove",
+            format!("{}@{}", found.volume.name, found.snapshot.name),
+            &[],
+        );
+        if is_stored {
+            self.prune_soon(found.volume.name.clone(), found.volume.id);
+        }
+        Ok(())
+    }
+
+    /// Puts a volume that nobody uses back into a snapshot's state. Where that is a copy out of a repository, it takes its
+    /// time, and is given up when the caller does not wait for it any more.
     pub async fn revert(&self, reference: &SnapshotRef) -> Result<super::Entry> {
         let (this, reference) = (self.clone(), reference.clone());
+        let progress = Arc::<Progress>::default();
+        let _caller = EndWhenDropped(progress.clone());
         self.change(async move {
             let of = this.find_snapshot(&reference).await?.volume.name.clone();
-            let _held = this.0.locks.lock(of.as_str()).await;
+            let held = this.0.locks.lock(of.as_str()).await;
             let found = this.find_snapshot(&reference).await?;
             let driver = this.driver_of(&found.volume)?;
             this.free(&this.known(&of)?, &driver, By::Admin).await?;
+            if let Some(by) = this.0.uses.reader(&of, None) {
+                let what = format!("volume {of}");
+                return Err(ServiceError::Read { what, by });
+            }
+            let to = found.snapshot.name.to_string();
+            if found.snapshot.stored.is_some() {
+                this.revert_to_stored(&found, driver, progress, held).await?;
+                this.events().emit("volume.revert", &of, &[("to", to)]);
+                return this.known(&of);
+            }
             let revert = Revert {
                 volume: (*found.volume).clone(),
                 snapshot: found.snapshot.clone(),
@@ -120,8 +183,8 @@ impl Service {
                 .await?;
             this.catalog_mut().put(changed);
             this.0.usage.ask(&of);
-            this.events()
-                .emit("volume.revert", &of, &[("to", found.snapshot.name.to_string())]);
+            this.events().emit("volume.revert", &of, &[("to", to)]);
+            drop(held);
             this.known(&of)
         })
         .await
@@ -135,18 +198,17 @@ impl Service {
     }
 
     fn changed(&self, volume: Volume, snapshot: &Name) -> Result<Found> {
-        let found = volume
-            .snapshot(snapshot)
-            .cloned()
-            .ok_or_else(|| ServiceError::NotFound {
-                what: "snapshot",
-                name: format!("{}@{snapshot}", volume.name),
-            })?;
-        let name = volume.name.clone();
-        self.catalog_mut().put(volume);
-        Ok(Found {
-            volume: self.known(&name)?.volume,
-            snapshot: found,
-        })
+        self.catalog_mut().put(volume.clone());
+        found_in(Arc::new(volume), snapshot)
+    }
+}
+
+fn found_in(volume: Arc<Volume>, snapshot: &Name) -> Result<Found> {
+    match volume.snapshot(snapshot).cloned() {
+        Some(snapshot) => Ok(Found { volume, snapshot }),
+        None => Err(ServiceError::NotFound {
+            what: "snapshot",
+            name: format!("{}@{snapshot}", volume.name),
+        }),
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! Nothing here can keep the daemon from starting: one bad volume, one absent driver is reported and the rest goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::catalog::Entry;
 use super::{DriverSlot, Result, Service, ServiceError};
-use crate::driver::{DriverError, Outcome};
+use crate::driver::{DriverError, Operation, Outcome};
 use crate::model::{Name, VolumeId};
 use crate::state::Hold;
 
@@ -16,6 +16,8 @@ use crate::state::Hold;
 const WATCH: Duration = Duration::from_secs(2);
 /// How often an absent driver is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// How often drivers are asked what a person should know.
+const WARN: Duration = Duration::from_secs(10);
 /// How often the trash is looked through.
 const TRASH: Duration = Duration::from_secs(60);
 
@@ -48,7 +50,9 @@ impl Service {
         this.0.ready.send_replace(true);
         this.events()
             .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
-        for task in [Task::Watch, Task::Trash, Task::Usage] {
+        self.resume_jobs().await?;
+        self.resume_restores().await?;
+        for task in [Task::Watch, Task::Trash, Task::Usage, Task::Warn] {
             let this = this.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -64,6 +68,7 @@ impl Service {
         match task {
             Task::Watch => self.keep_watching().await,
             Task::Usage => self.keep_measuring().await,
+            Task::Warn => self.keep_warning().await,
             Task::Trash => loop {
                 self.empty_trash().await;
                 tokio::time::sleep(TRASH).await;
@@ -77,37 +82,44 @@ impl Service {
             .blocking(move |inner| inner.drivers[index].open(&inner.state))
             .await?;
         let opened = driver.clone();
-        self.blocking(move |inner| {
-            for intent in inner
-                .state
-                .intents()?
-                .into_iter()
-                .filter(|i| i.driver == opened.name())
-            {
-                let (word, volume) = (intent.operation.word(), intent.operation.volume());
-                match inner.recover(&*opened, intent.id, &intent.operation) {
-                    Ok(outcome) => {
-                        let how = match outcome {
-                            Outcome::Finished => "finished",
-                            Outcome::Undone => "undone",
-                        };
-                        inner.events.emit(
-                            "daemon.recover",
-                            volume,
-                            &[("operation", word.to_owned()), ("outcome", how.to_owned())],
-                        );
+        let interrupted = self
+            .blocking(move |inner| {
+                let mut interrupted = Vec::new();
+                for intent in inner
+                    .state
+                    .intents()?
+                    .into_iter()
+                    .filter(|i| i.driver == opened.name())
+                {
+                    let (word, volume) = (intent.operation.word(), intent.operation.volume());
+                    if let Operation::Snapshot(_) | Operation::RemoveSnapshot(_) = intent.operation {
+                        interrupted.push(volume.clone());
                     }
-                    Err(error) => {
-                        let message = format!("an interrupted {word} could not be repaired: {error}");
-                        inner.events.emit("warning", volume, &[("message", message)]);
+                    match inner.recover(&*opened, intent.id, &intent.operation) {
+                        Ok(outcome) => {
+                            let how = match outcome {
+                                Outcome::Finished => "finished",
+                                Outcome::Undone => "undone",
+                            };
+                            inner.events.emit(
+                                "daemon.recover",
+                                volume,
+                                &[("operation", word.to_owned()), ("outcome", how.to_owned())],
+                            );
+                        }
+                        Err(error) => {
+                            let message = format!("an interrupted {word} could not be repaired: {error}");
+                            inner.events.emit("warning", volume, &[("message", message)]);
+                        }
                     }
                 }
-            }
-            Ok(())
-        })
-        .await?;
+                Ok(interrupted)
+            })
+            .await?;
         self.0.drivers[index].present(driver);
-        self.refresh(index).await
+        self.refresh(index).await?;
+        self.clean_repositories(interrupted);
+        Ok(())
     }
 
     /// A driver that cannot be opened: its volumes say why. A mistake in the options ends the start.
@@ -196,6 +208,31 @@ impl Service {
         }
     }
 
+    /// Tells of each trouble of a driver's storage once, when it begins.
+    async fn keep_warning(&self) {
+        let mut told: BTreeSet<(usize, String)> = BTreeSet::new();
+        loop {
+            let mut now = BTreeSet::new();
+            for index in 0..self.0.drivers.len() {
+                let Ok(driver) = self.0.drivers[index].get() else {
+                    continue;
+                };
+                let asked = driver.clone();
+                let warnings = self.blocking(move |_| Ok(asked.warnings())).await;
+                for warning in warnings.unwrap_or_default() {
+                    let key = (index, warning.key);
+                    if !told.contains(&key) {
+                        self.events()
+                            .emit("warning", driver.name(), &[("message", warning.text)]);
+                    }
+                    now.insert(key);
+                }
+            }
+            told = now;
+            tokio::time::sleep(WARN).await;
+        }
+    }
+
     async fn try_again(&self, index: usize) -> Result<()> {
         self.bring_up(index).await?;
         let slot = &self.0.drivers[index];
@@ -203,7 +240,7 @@ impl Service {
         let holds = self.blocking(|inner| Ok(inner.state.holds(&inner.boot)?)).await?;
         self.attach(holds);
         self.reconcile_mounts(Some(slot.name())).await;
-        Ok(())
+        self.resume_restores().await
     }
 
     /// Gives the recorded holds to their volumes.
@@ -297,6 +334,7 @@ enum Task {
     Watch,
     Trash,
     Usage,
+    Warn,
 }
 
 fn of_driver<'a>(slot: &DriverSlot, entries: impl Iterator<Item = &'a Entry>) -> Vec<Name> {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalog::Entry;
-use super::{By, Result, Service, ServiceError};
-use crate::driver::{CloneOf, Create, Created, Driver, Operation, Origin, Remove};
+use super::restores::FromBackup;
+use super::{By, Result, Service, ServiceError, stored};
+use crate::driver::{CloneOf, Create, Created, Driver, Grow, Operation, Origin, Remove};
 use crate::model::{
-    CreateOptions, Name, OnRemove, Policy, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
+    Bytes, CreateOptions, Name, OnRemove, Policy, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
 };
 use crate::state::Effect;
 
@@ -58,24 +59,38 @@ impl Service {
                 return existing(entry, &request.options, request.by).map(|entry| (entry, Vec::new()));
             }
             let driver = this.0.drivers[slot].get()?;
+            let origin = this.origin(&options, driver.capabilities().content).await?;
             let from = options
                 .from
                 .as_ref()
                 .map(|from| this.clone_source(from, &driver))
                 .transpose()?;
             let created = this
-                .create_new(driver, &name, &request.options, options, from)
+                .create_new(driver, &name, &request.options, options, from, origin.as_ref())
                 .await?;
-            let notes = notes(&created);
+            let cloned = created.volume.restoring.is_some() && origin.is_none();
+            let mut notes = notes(&created);
             this.events().emit(
                 "volume.create",
                 &name,
                 &[
                     ("driver", created.volume.driver.clone()),
-                    ("origin", origin_word(&created.origin).to_owned()),
+                    (
+                        "origin",
+                        match origin {
+                            Some(_) => "backup",
+                            None if cloned => "clone",
+                            None => origin_word(&created.origin),
+                        }
+                        .to_owned(),
+                    ),
                 ],
             );
-            this.catalog_mut().put(created.volume);
+            this.catalog_mut().put(created.volume.clone());
+            if let Err(error) = this.begin_restore(&created.volume).await {
+                // The volume is there and says what it waits for: a mount or the next start begins again.
+                notes.push(format!("volume {name} is not being restored yet: {error}"));
+            }
             this.0.usage.ask(&name);
             let entry = this.catalog().find(name.as_str())?.clone();
             Ok((entry, notes))
@@ -90,8 +105,9 @@ impl Service {
         given: &BTreeMap<String, String>,
         options: CreateOptions,
         from: Option<CloneOf>,
+        origin: Option<&FromBackup>,
     ) -> Result<Created> {
-        let volume = Volume {
+        let mut volume = Volume {
             id: VolumeId::random(),
             name: name.clone(),
             driver: driver.name().to_owned(),
@@ -101,9 +117,22 @@ impl Service {
             options: given.clone(),
             policy: options.policy,
             snapshots: Vec::new(),
+            restoring: None,
+            restored_from: None,
             private: BTreeMap::new(),
             later: BTreeMap::new(),
         };
+        if let Some(origin) = origin {
+            origin.mark(&mut volume, self.state_id());
+        }
+        // What a repository holds, the driver cannot clone: the volume is made first and filled then.
+        let (stored, from) = match from {
+            Some(from) if from.snapshot.stored.is_some() => (Some(from), None),
+            from => (None, from),
+        };
+        if let Some(stored) = &stored {
+            stored::mark_clone(&mut volume, stored, self.state_id())?;
+        }
         let create = Create {
             volume,
             root: options.root,
@@ -155,6 +184,10 @@ impl Service {
                 By::Admin => this.resolve(&request.volume).await?,
                 By::Docker => Name::volume(&request.volume)?,
             };
+            // Before the lock, which the restore's last step takes.
+            if this.known(&name).is_ok_and(|entry| !entry.volume.policy.protect) {
+                this.cancel_restore_of(&name).await;
+            }
             let held = this.0.locks.lock(name.as_str()).await;
             let entry = match this.look_up_surely(&name).await {
                 Err(ServiceError::NotFound { .. }) if request.by == By::Docker => {
@@ -166,8 +199,14 @@ impl Service {
             if volume.policy.protect {
                 return Err(ServiceError::Protected { volume: name });
             }
+            if let Some(by) = this.reader_of(&name, None) {
+                let what = format!("volume {name}");
+                return Err(ServiceError::Read { what, by });
+            }
             let driver = this.driver_of(&volume)?;
             this.free(&entry, &driver, request.by).await?;
+            this.stop_pruning(volume.id).await;
+            this.0.stored.close(volume.id);
             let settings = this.settings();
             let how = match request.by {
                 By::Docker if settings.ignore_docker_delete => OnRemove::Keep,
@@ -198,6 +237,7 @@ impl Service {
             })
             .await?;
             this.catalog_mut().remove(&name);
+            this.0.failed_restores().remove(&name);
             drop(held);
             this.events()
                 .emit("volume.remove", &name, &[("how", how.to_string())]);
@@ -206,6 +246,54 @@ impl Service {
                 this.purge_soon(volume.id, name.clone());
             }
             Ok((name.clone(), how, removal_notes(&name, how, ttl, snapshots)))
+        })
+        .await
+    }
+
+    /// Makes a volume larger, also while it is used.
+    pub async fn resize(&self, volume: &str, size: Bytes) -> Result<Entry> {
+        let (this, volume) = (self.clone(), volume.to_owned());
+        self.change(async move {
+            let name = this.resolve(&volume).await?;
+            let _held = this.0.locks.lock(name.as_str()).await;
+            let entry = this.known(&name)?;
+            let driver = this.driver_of(&entry.volume)?;
+            let grow = Grow {
+                volume: (*entry.volume).clone(),
+                size,
+            };
+            let changed = this
+                .blocking(move |inner| {
+                    let operation = Operation::Grow(grow.clone());
+                    inner.perform(
+                        &driver,
+                        &operation,
+                        |d| d.grow(&grow),
+                        |volume| Effect::Put(volume.clone()),
+                    )
+                })
+                .await?;
+            let size = changed.size.map_or(0, |size| size.0);
+            this.catalog_mut().put(changed);
+            this.0.usage.ask(&name);
+            this.events()
+                .emit("volume.resize", &name, &[("size", size.to_string())]);
+            this.known(&name)
+        })
+        .await
+    }
+
+    /// Gives the space back that a volume's removed files took; says how much.
+    pub async fn trim(&self, volume: &str) -> Result<(Name, Bytes)> {
+        let (this, volume) = (self.clone(), volume.to_owned());
+        self.change(async move {
+            let name = this.resolve(&volume).await?;
+            let _held = this.0.locks.lock(name.as_str()).await;
+            let entry = this.known(&name)?;
+            let driver = this.driver_of(&entry.volume)?;
+            let freed = this.blocking(move |_| Ok(driver.trim(&entry.volume)?)).await?;
+            this.0.usage.ask(&name);
+            Ok((name, freed))
         })
         .await
     }

@@ -38,6 +38,13 @@ const STEPS: &[&str] = &[
         since    TEXT NOT NULL,
         PRIMARY KEY (volume, mount_id)
      ) STRICT, WITHOUT ROWID;",
+    // 2: jobs. AUTOINCREMENT: a number is not used again after old jobs are forgotten.
+    "CREATE TABLE job (
+        id     INTEGER PRIMARY KEY AUTOINCREMENT,
+        state  TEXT NOT NULL,
+        record TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX job_by_state ON job (state);",
 ];
 
 /// Brings the database to this version's format, each step in a transaction of its own.

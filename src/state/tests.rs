@@ -15,6 +15,8 @@ fn volume(name: &str) -> Volume {
         options: Default::default(),
         policy: Default::default(),
         snapshots: Vec::new(),
+        restoring: None,
+        restored_from: None,
         private: Default::default(),
         later: Default::default(),
     }

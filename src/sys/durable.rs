@@ -7,6 +7,8 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -54,6 +56,29 @@ pub fn create_exclusive(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Resu
     }
     fault::point("durable.create.linked");
     sync_parent(path)
+}
+
+/// Has the kernel begin to write these bytes of a file or device to the disk. It promises nothing: a sync does, and has less
+/// left to wait for then. An error that writing meets is the sync's to tell.
+pub fn begin_writing(file: &File, range: Range<u64>) -> io::Result<()> {
+    let to_signed =
+        |bytes: u64| i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+    let (start, length) = (to_signed(range.start)?, to_signed(range.end - range.start)?);
+    // SAFETY: the descriptor is open for the call, which touches no memory of ours.
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, libc::SYNC_FILE_RANGE_WRITE) };
+    match check(result.into()) {
+        // What cannot begin early (a pipe, some filesystems) is written by the sync.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ESPIPE | libc::EINVAL | libc::ENOSYS)
+            ) =>
+        {
+            Ok(())
+        }
+        result => result.map(drop),
+    }
 }
 
 /// Moves `from` to `to`, replacing a file there, and makes both directories durable.
@@ -221,6 +246,22 @@ mod tests {
 
     fn scratch() -> tempfile::TempDir {
         tempfile::tempdir().expect("a scratch directory")
+    }
+
+    /// A hint is no reason to fail: a device, a file and a pipe all take it.
+    #[test]
+    fn writing_may_begin_early_wherever_it_can() {
+        let dir = scratch();
+        let file = File::create(dir.path().join("f")).expect("made");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 5000).expect("written");
+        begin_writing(&file, 0..5001).expect("a file");
+        begin_writing(&file, 0..1 << 40).expect("beyond its end");
+        let (_read, write) = std::io::pipe().expect("a pipe");
+        begin_writing(&File::from(std::os::fd::OwnedFd::from(write)), 0..1).expect("a pipe");
+        assert!(
+            begin_writing(&file, 0..u64::MAX).is_err(),
+            "no file is that large"
+        );
     }
 
     fn names(dir: &Path) -> Vec<String> {

@@ -6,6 +6,7 @@ use nix::sys::statfs::statfs;
 use nix::sys::statvfs::statvfs;
 
 use super::error::{Context, Result};
+use super::ioctl::Request;
 
 pub use super::btrfs::is_subvolume;
 pub use super::reflink::supported as supports_reflink;
@@ -68,6 +69,47 @@ pub fn facts(path: impl AsRef<Path>) -> Result<Facts> {
         free_bytes: bytes(sizes.blocks_free()),
         available_bytes: bytes(sizes.blocks_available()),
     })
+}
+
+/// Makes a mounted XFS so many of its blocks large (xfs_growfs(8)). `inode_percent` is the superblock's, which stays.
+pub fn grow_xfs(path: impl AsRef<Path>, blocks: u64, inode_percent: u8) -> Result<()> {
+    /// struct xfs_growfs_data of xfs/xfs_fs.h.
+    #[repr(C)]
+    struct Growth {
+        blocks: u64,
+        inode_percent: u32,
+    }
+    // SAFETY: the kernel's structure for XFS_IOC_FSGROWFSDATA, laid out as its header says, of integers only.
+    const GROW: Request<Growth> = unsafe { Request::write(b'X' as u32, 110) };
+    let path = path.as_ref();
+    let dir = std::fs::File::open(path).during("open", path)?;
+    let mut growth = Growth {
+        blocks,
+        inode_percent: inode_percent.into(),
+    };
+    GROW.call(&dir, &mut growth)
+        .during("grow the filesystem at", path)
+}
+
+/// Tells the device of a mounted filesystem which blocks nothing uses (fstrim(8)).
+pub fn trim(path: impl AsRef<Path>) -> Result<()> {
+    /// struct fstrim_range of linux/fs.h.
+    #[repr(C)]
+    struct Range {
+        start: u64,
+        length: u64,
+        least: u64,
+    }
+    // SAFETY: the kernel's structure for FITRIM, laid out as its header says, of integers only.
+    const TRIM: Request<Range> = unsafe { Request::read_write(b'X' as u32, 121) };
+    let path = path.as_ref();
+    let dir = std::fs::File::open(path).during("open", path)?;
+    let mut all = Range {
+        start: 0,
+        length: u64::MAX,
+        least: 0,
+    };
+    TRIM.call(&dir, &mut all).during("trim", path)
 }
 
 impl FsKind {

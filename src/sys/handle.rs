@@ -15,15 +15,17 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 /// A point in time as filesystems keep it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct FileTime {
-    pub(super) secs: i64,
-    pub(super) nanos: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FileTime {
+    /// Since 1970, and before it where negative.
+    pub secs: i64,
+    /// Onwards from there; below a thousand million.
+    pub nanos: u32,
 }
 
 impl FileTime {
     /// By the clock that filesystems stamp with, which stands still for a tick of up to 10 ms.
-    pub(super) fn now() -> Self {
+    pub fn now() -> Self {
         let mut now = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -40,22 +42,31 @@ impl FileTime {
 
 /// What the kernel says about one inode.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
+pub struct Stat {
     /// Device and inode: the identity of the inode while it exists.
-    pub(super) dev: (u32, u32),
-    pub(super) ino: u64,
+    pub dev: (u32, u32),
+    /// The inode's number on its device.
+    pub ino: u64,
     /// Type and permissions, as `st_mode`.
-    pub(super) mode: u32,
-    pub(super) nlink: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) size: u64,
+    pub mode: u32,
+    /// How many names it has.
+    pub nlink: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// In bytes, holes included.
+    pub size: u64,
     /// Allocated space in units of 512 bytes.
-    pub(super) blocks: u64,
-    pub(super) rdev: (u32, u32),
-    pub(super) atime: FileTime,
-    pub(super) mtime: FileTime,
-    pub(super) ctime: FileTime,
+    pub blocks: u64,
+    /// Of a device node: major and minor number.
+    pub rdev: (u32, u32),
+    /// When it was read.
+    pub atime: FileTime,
+    /// When its content changed.
+    pub mtime: FileTime,
+    /// When anything of it changed.
+    pub ctime: FileTime,
     /// The mount that it was reached through; None before Linux 5.8.
     pub(super) mount_id: Option<u64>,
 }
@@ -110,11 +121,12 @@ impl Stat {
     }
 
     /// The type bits, `S_IFREG` and so on.
-    pub(super) fn file_type(&self) -> u32 {
+    pub fn file_type(&self) -> u32 {
         self.mode & libc::S_IFMT
     }
 
-    pub(super) fn is_dir(&self) -> bool {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
         self.file_type() == libc::S_IFDIR
     }
 
@@ -129,7 +141,7 @@ impl Stat {
     }
 
     /// The identity of the inode.
-    pub(super) fn id(&self) -> ((u32, u32), u64) {
+    pub fn id(&self) -> ((u32, u32), u64) {
         (self.dev, self.ino)
     }
 }

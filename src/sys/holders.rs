@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Context, Result, SysError};
@@ -22,6 +23,15 @@ pub struct Holder {
     pub comm: String,
     /// Where it is mounted, as that process sees it.
     pub mount_point: PathBuf,
+}
+
+/// A process that has a device open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opener {
+    /// Its number.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// How far the answer reaches.
@@ -47,8 +57,38 @@ pub struct Holders {
 /// `ours` are mount points of this process's own mount namespace. Copies of them that the kernel propagated to other
 /// namespaces, at the same place, count as ours too: they go when ours go.
 pub fn find(dir: impl AsRef<Path>, ours: &[impl AsRef<Path>]) -> Result<Holders> {
+    find_place(&Place::of(dir.as_ref())?, ours)
+}
+
+/// Finds the mounts of anything on the filesystem of a device, other than those at `ours`.
+pub fn find_device(device: Device, ours: &[impl AsRef<Path>]) -> Result<Holders> {
+    let root = PathBuf::from("/");
+    find_place(&Place { device, root }, ours)
+}
+
+/// The processes, other than this one, that have a block device itself open, as far as procfs shows them.
+pub fn openers(device: Device) -> Result<Vec<Opener>> {
+    let own = std::process::id() as i32;
+    let mut openers = Vec::new();
+    for pid in processes()?.into_iter().filter(|pid| *pid != own) {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let opens = |file: std::fs::DirEntry| {
+            // Through the link: what is open, whatever it is called.
+            std::fs::metadata(file.path()).is_ok_and(|meta| {
+                let number = meta.rdev();
+                meta.file_type().is_block_device() && (libc::major(number), libc::minor(number)) == device
+            })
+        };
+        if files.into_iter().flatten().flatten().any(opens) {
+            let comm = process_name(pid);
+            openers.push(Opener { pid, comm });
+        }
+    }
+    Ok(openers)
+}
+
+fn find_place(place: &Place, ours: &[impl AsRef<Path>]) -> Result<Holders> {
     let own = mountinfo::read_self()?;
-    let place = Place::of(dir.as_ref())?;
     // mountinfo knows no symbolic links. One that cannot be resolved is not mounted either.
     let ours = ours.iter().map(|path| {
         path.as_ref()

@@ -46,6 +46,17 @@ impl<T> Request<T> {
         }
     }
 
+    /// A number of its own, from before numbers said what they do.
+    ///
+    /// # Safety
+    /// As for [`Request::read`].
+    pub(super) const unsafe fn numbered(number: u32) -> Self {
+        Self {
+            number: number as libc::Ioctl,
+            argument: std::marker::PhantomData,
+        }
+    }
+
     /// Issues it.
     pub(super) fn call(&self, fd: impl AsFd, argument: &mut T) -> io::Result<()> {
         // SAFETY: the descriptor is open for the call, and by the constructor's promise the kernel touches no more than

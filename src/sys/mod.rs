@@ -6,6 +6,9 @@
 
 pub mod boot;
 pub mod btrfs;
+pub mod detached;
+pub mod devices;
+pub mod direct;
 pub mod durable;
 pub mod error;
 pub mod exec;
@@ -13,11 +16,13 @@ pub mod fault;
 pub mod filesystem;
 pub mod holders;
 pub mod lock;
+pub mod loops;
 pub mod mount;
 pub mod mountinfo;
 pub mod quota;
 pub mod reflink;
 pub mod socket;
+pub mod sparse;
 pub mod tree;
 
 mod handle;

@@ -109,6 +109,11 @@ pub(crate) fn detach_all(dir: &Path) {
     }
 }
 
+/// Whether this process may mount.
+pub(crate) fn root_with_mounts_quietly() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Whether this process may mount; a line says so where not.
 pub(crate) fn root_with_mounts() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -133,6 +138,45 @@ pub(crate) fn has_program(name: &str) -> bool {
         skip(&format!("{name} is not installed"));
     }
     found
+}
+
+/// Set in the environment of tests that run in the guest.
+pub(crate) const IN_GUEST: &str = "WINDLASS_IN_GUEST";
+
+/// Runs one test of this program in a guest kernel that has what this machine's lacks (tests/guest/run), and fails if it
+/// does. Only a guest that cannot be set up is skipped, and not where `CI` is set.
+pub(crate) fn in_guest(test: &str, memory_mb: u32) {
+    assert!(
+        std::env::var_os(IN_GUEST).is_none(),
+        "the guest has all that is needed"
+    );
+    if !root_with_mounts() {
+        return;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let dir = program.parent().expect("a directory").display().to_string();
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/run"))
+        .args(["-t", "580", "-m", &memory_mb.to_string(), "-s", &dir, "--"])
+        .arg(format!("{} --exact {test} --nocapture", program.display()))
+        .env(IN_GUEST, "1")
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .expect("the guest starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(125)
+        && complaint.contains("tests/guest/run:")
+        && !said.contains("running 1 test")
+    {
+        assert!(std::env::var_os("CI").is_none(), "no guest on CI: {complaint}");
+        return skip(&format!("no guest kernel: {}", complaint.trim()));
+    }
+    assert!(output.status.success(), "{said}\n{complaint}");
+    assert!(
+        said.contains("1 passed"),
+        "the test did not run in the guest: {said}"
+    );
+    print!("{said}");
 }
 
 pub(crate) fn skip(why: &str) {

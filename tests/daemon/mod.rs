@@ -31,18 +31,23 @@ impl Home {
         }
     }
 
-    /// The same with the volumes on a filesystem of their own: `btrfs` or `xfs`.
+    /// The same with the volumes on a filesystem of their own: `btrfs`, `xfs`, `ext4`, or a small `tmpfs`.
     pub fn on(kind: &str) -> Self {
         let home = Self::new();
         let image = home.dir.path().join("image");
         let at = home.volumes();
         std::fs::create_dir(&at).expect("a mount point");
+        if kind == "tmpfs" {
+            shell(&["mount", "-t", "tmpfs", "-o", "size=48m", "windlass", text(&at)]);
+            return home;
+        }
         std::fs::File::create(&image)
             .and_then(|file| file.set_len(400 << 20))
             .expect("a sparse file");
         let mkfs = match kind {
             "btrfs" => vec!["mkfs.btrfs", "-q"],
             "xfs" => vec!["mkfs.xfs", "-q", "-m", "reflink=1"],
+            "ext4" => vec!["mkfs.ext4", "-q", "-F"],
             other => panic!("no filesystem {other:?} here"),
         };
         shell(&[&mkfs, &[text(&image)][..]].concat());

@@ -63,8 +63,10 @@ impl OwnEngine {
         };
         // A containerd of the machine must not be found: it would start the containers outside of the namespaces.
         let hidden = "/run/docker /run/containerd /etc/docker";
+        // Shared as on a machine that systemd has started: what the engine's plugins mount depends on it.
         let prepared = engine.order(&format!(
-            "mkdir -p {hidden} && for dir in {hidden}; do mount -t tmpfs none $dir || break; done && ip link set lo up"
+            "mount --make-rshared / && mkdir -p {hidden} && for dir in {hidden}; do mount -t tmpfs none $dir || break; done \
+             && ip link set lo up"
         ));
         if prepared != "0" {
             return Err("no namespaces of its own can be made for a second engine".to_owned());
@@ -131,6 +133,18 @@ impl OwnEngine {
             .unwrap_or_else(|_| panic!("no end: {command}\n{}", self.log()))
     }
 
+    /// Unmounts all that it sees below its directory of a plugin.
+    pub fn unmount_plugin(&mut self, id: &str) {
+        let at = self.path("data/plugins").join(id);
+        let points = format!(
+            "awk '{{print $5}}' /proc/self/mountinfo | grep ^{}/ | sort -r",
+            at.display()
+        );
+        assert_eq!(self.order(&format!("{points} | xargs -rn1 umount")), "0");
+        let left = self.order(&format!("! {points} | grep -q ."));
+        assert_eq!(left, "0", "something is still mounted below {}", at.display());
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -138,17 +152,54 @@ impl OwnEngine {
     fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
+
+    /// The stacks of those that volumes and plugins have to do with.
+    fn goroutines(&self) -> String {
+        let files = std::fs::read_dir(self.path("exec"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let stacks = files.filter(|file| file.file_name().to_string_lossy().starts_with("goroutine-stacks"));
+        let all: String = stacks
+            .filter_map(|file| std::fs::read_to_string(file.path()).ok())
+            .collect();
+        let telling = |stack: &&str| {
+            ["volume", "plugin", "daemon.NewDaemon"]
+                .iter()
+                .any(|word| stack.contains(word))
+        };
+        all.split("\n\n").filter(telling).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+fn print_end(what: &str, text: &str) {
+    let mut from = text.len().saturating_sub(20_000);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    println!("--- the end of the second engine's {what}\n{}", &text[from..]);
 }
 
 impl Drop for OwnEngine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let from = log.len().saturating_sub(20_000);
-            println!(
-                "--- the end of the second engine's log\n{}",
-                log.get(from..).unwrap_or(&log)
-            );
+            // Where it hangs, if it hangs: on this signal it writes the stacks of all its goroutines.
+            // And what of the plugin's mounts it sees.
+            let plugins = self.path("data/plugins");
+            let plugins = plugins.display();
+            let mounts = self.path("mounts");
+            if let Some(orders) = self.orders.as_mut() {
+                let _ = writeln!(
+                    orders,
+                    "(grep propagated-mount /proc/self/mountinfo; ls -lA {plugins}/*/propagated-mount/*) >{} 2>&1",
+                    mounts.display()
+                );
+                let _ = writeln!(orders, "kill -USR1 $engine; sleep 2; echo asked");
+                let _ = self.answers.recv_timeout(Duration::from_secs(10));
+            }
+            print_end("log", &self.log());
+            print_end("mounts", &std::fs::read_to_string(mounts).unwrap_or_default());
+            print_end("goroutines", &self.goroutines());
         }
         // Gracefully if it is, so that it leaves no control groups; then the end of the pipe ends everything.
         if let Some(mut orders) = self.orders.take() {

@@ -66,3 +66,19 @@ fn containers_come_back_with_their_data_when_the_engine_does() {
     plugin.say(&["undelete", &volume]);
     assert!(assert_counted(&plugin.run(&volume, "cat /data/count")) >= written);
 }
+
+/// The engine unmounts all below a plugin's directory when it hears that the plugin's process has ended. After it was killed
+/// itself, it hears so of the old process while it starts the new one, and now and then unmounts what is the new one's.
+#[test]
+fn volumes_are_mounted_although_the_engine_cleans_up_late() {
+    let mut engine = skip_unless!(OwnEngine::start());
+    let plugin = skip_unless!(Plugin::enabled_in(engine.docker().clone()));
+    let volume = plugin.volume("v", &[]);
+    plugin.run(&volume, "echo before >/data/f");
+    engine.unmount_plugin(&plugin.id());
+    assert_eq!(plugin.run(&volume, "cat /data/f; echo after >/data/f"), "before");
+    assert_eq!(plugin.run(&volume, "cat /data/f"), "after");
+    let data = plugin.state().join("vfs").join(&volume);
+    let stored = std::fs::read_to_string(data.join("f")).expect("it is in the volume");
+    assert_eq!(stored, "after\n", "and not beside it");
+}

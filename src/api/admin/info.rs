@@ -14,11 +14,16 @@ pub(super) async fn show(service: &Service, about: &About, query: Query) -> Resu
     for slot in service.drivers() {
         let told = match slot.get() {
             // The driver asks the filesystem, which may take its time.
-            Ok(driver) => tokio::task::spawn_blocking(move || driver.info().map_err(|e| e.to_string()))
-                .await
-                .unwrap_or_else(|_| {
-                    Err("its information cannot be had; the daemon's log tells more".to_owned())
-                }),
+            Ok(driver) => {
+                let asked = driver.clone();
+                let told = tokio::task::spawn_blocking(move || asked.warnings()).await;
+                warnings.extend(told.into_iter().flatten().map(|warning| warning.text));
+                tokio::task::spawn_blocking(move || driver.info().map_err(|e| e.to_string()))
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err("its information cannot be had; the daemon's log tells more".to_owned())
+                    })
+            }
             Err(error) => Err(error.to_string()),
         };
         let section = told.unwrap_or_else(|why| {

@@ -1,7 +1,9 @@
 //! The admin API: REST on a unix socket, described in docs/openapi.json (a test holds the two together).
 
+mod backups;
 mod events;
 mod info;
+mod jobs;
 mod mounts;
 mod snapshots;
 mod trash;
@@ -32,6 +34,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/umount"),
     ("POST", "/v1/volumes/{volume}/protect"),
     ("POST", "/v1/volumes/{volume}/unprotect"),
+    ("POST", "/v1/volumes/{volume}/resize"),
+    ("POST", "/v1/volumes/{volume}/trim"),
     ("GET", "/v1/volumes/{volume}/snapshots"),
     ("POST", "/v1/volumes/{volume}/snapshots"),
     ("GET", "/v1/snapshots/{snapshot}"),
@@ -40,6 +44,17 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/trash"),
     ("DELETE", "/v1/trash/{volume}"),
     ("POST", "/v1/trash/{volume}/undelete"),
+    ("GET", "/v1/backups"),
+    ("POST", "/v1/backups"),
+    ("DELETE", "/v1/backups"),
+    ("GET", "/v1/backups/inspect"),
+    ("POST", "/v1/backups/verify"),
+    ("POST", "/v1/backups/prune"),
+    ("POST", "/v1/backups/copy"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/{job}"),
+    ("DELETE", "/v1/jobs/{job}"),
+    ("GET", "/v1/jobs/{job}/progress"),
     ("GET", "/v1/events"),
 ];
 
@@ -117,6 +132,8 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("POST", ["v1", "volumes", volume, "umount"]) => mounts::unmount(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "protect"]) => volumes::protect(service, volume, true).await,
         ("POST", ["v1", "volumes", volume, "unprotect"]) => volumes::protect(service, volume, false).await,
+        ("POST", ["v1", "volumes", volume, "resize"]) => volumes::resize(service, volume, parse(body)?).await,
+        ("POST", ["v1", "volumes", volume, "trim"]) => volumes::trim(service, volume).await,
         ("GET", ["v1", "volumes", volume, "snapshots"]) => snapshots::list(service, volume).await,
         ("POST", ["v1", "volumes", volume, "snapshots"]) => {
             snapshots::create(service, volume, parse(body)?).await
@@ -127,6 +144,17 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "trash"]) => trash::list(service).await,
         ("DELETE", ["v1", "trash", volume]) => trash::purge(service, volume).await,
         ("POST", ["v1", "trash", volume, "undelete"]) => trash::undelete(service, volume, parse(body)?).await,
+        ("GET", ["v1", "backups"]) => backups::list(service, query).await,
+        ("POST", ["v1", "backups"]) => backups::create(service, parse(body)?).await,
+        ("DELETE", ["v1", "backups"]) => backups::delete(service, query).await,
+        ("GET", ["v1", "backups", "inspect"]) => backups::inspect(service, query).await,
+        ("POST", ["v1", "backups", "verify"]) => backups::verify(service, parse(body)?).await,
+        ("POST", ["v1", "backups", "prune"]) => backups::prune(service, parse(body)?).await,
+        ("POST", ["v1", "backups", "copy"]) => backups::copy(service, parse(body)?).await,
+        ("GET", ["v1", "jobs"]) => jobs::list(service).await,
+        ("GET", ["v1", "jobs", job]) => jobs::inspect(service, job).await,
+        ("DELETE", ["v1", "jobs", job]) => jobs::cancel(service, job).await,
+        ("GET", ["v1", "jobs", job, "progress"]) => jobs::progress(service, job, query).await,
         ("GET", ["v1", "events"]) => events::stream(service, query).await,
         _ => Err(no_route(&method, &segments)),
     }
@@ -136,7 +164,12 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
 fn takes_parameters(method: &str, segments: &[&str]) -> bool {
     matches!(
         (method, segments),
-        ("GET", ["v1", "info" | "volumes" | "events"]) | ("GET" | "DELETE", ["v1", "volumes", _])
+        ("GET", ["v1", "info" | "volumes" | "events"])
+            | ("GET" | "DELETE", ["v1", "volumes", _] | ["v1", "backups"])
+            | (
+                "GET",
+                ["v1", "backups", "inspect"] | ["v1", "jobs", _, "progress"]
+            )
     )
 }
 
@@ -253,4 +286,8 @@ fn ok(value: &impl Serialize) -> Result {
 
 fn created(value: &impl Serialize) -> Result {
     Ok(json(StatusCode::CREATED, value))
+}
+
+fn accepted(value: &impl Serialize) -> Result {
+    Ok(json(StatusCode::ACCEPTED, value))
 }

@@ -17,6 +17,7 @@ pub(super) async fn undelete(service: &Service, volume: &str, wish: UndeleteVolu
     ok(&Created {
         volume: view::volume(service, &entry),
         notes,
+        job: None,
     })
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Query, Refused, Result, created, ok};
-use crate::api::types::{CreateVolume, Created, Removed};
+use crate::api::types::{CreateVolume, Created, Removed, ResizeVolume, TrimmedVolume};
 use crate::api::view;
-use crate::model::{Name, OnRemove};
+use crate::model::{Bytes, Name, OnRemove};
 use crate::service::{By, CreateRequest, Entry, RemoveRequest, Service};
 
 /// How long `inspect` waits for a fresh figure of what the volume holds before it shows the last one.
@@ -51,6 +51,9 @@ pub(super) async fn create(service: &Service, wish: CreateVolume) -> Result {
     created(&Created {
         volume: view::volume(service, &entry),
         notes,
+        job: service
+            .restore_of(&entry.volume.name)
+            .map(|status| status.job.id.0),
     })
 }
 
@@ -92,6 +95,20 @@ pub(super) async fn delete(service: &Service, volume: &str, mut query: Query) ->
         name: name.to_string(),
         how: how.to_string(),
         notes,
+    })
+}
+
+pub(super) async fn resize(service: &Service, volume: &str, wish: ResizeVolume) -> Result {
+    let size = Bytes::parse("size", &wish.size)?;
+    let entry = service.resize(volume, size).await?;
+    ok(&view::volume(service, &entry))
+}
+
+pub(super) async fn trim(service: &Service, volume: &str) -> Result {
+    let (name, freed) = service.trim(volume).await?;
+    ok(&TrimmedVolume {
+        name: name.to_string(),
+        bytes_freed: freed.0,
     })
 }
 

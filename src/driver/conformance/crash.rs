@@ -6,20 +6,21 @@ use std::process::Command;
 use super::*;
 
 /// How to bring an operation about, and how to tell what became of it.
-struct Case {
-    title: &'static str,
-    needs_snapshots: bool,
-    prepare: fn(&Bench) -> Operation,
+pub(super) struct Case {
+    pub(super) title: &'static str,
+    /// Whether a driver can do it.
+    pub(super) when: fn(&Bench) -> bool,
+    pub(super) prepare: fn(&Bench) -> Operation,
     /// Sees whether the operation is entirely done or entirely undone, as the outcome says; removes the traces.
-    judge: fn(&Bench, &Operation, &Outcome),
+    pub(super) judge: fn(&Bench, &Operation, &Outcome),
 }
 
 impl Bench {
     pub(super) fn crashes_are_survived(&self) {
         let bystander = self.make(&name("bystander"));
         self.write(&bystander, "untouched");
-        for case in CASES {
-            if case.needs_snapshots && !self.has_snapshots() {
+        for case in CASES.iter().chain(super::fill::CASES) {
+            if !(case.when)(self) {
                 continue;
             }
             let deaths = self.kill_everywhere(case, &bystander);
@@ -101,15 +102,19 @@ impl Bench {
     }
 
     /// The volume of an operation's record, as it is now.
-    fn now(&self, operation: &Operation) -> Option<Volume> {
+    pub(super) fn now(&self, operation: &Operation) -> Option<Volume> {
         self.find(operation.volume())
     }
+}
+
+pub(super) fn always(_: &Bench) -> bool {
+    true
 }
 
 const CASES: &[Case] = &[
     Case {
         title: "create",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let mut create = wish(&*bench.driver, &bench.fresh("x"));
             create.root.mode = Some(0o700);
@@ -137,7 +142,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "create a clone",
-        needs_snapshots: true,
+        when: Bench::has_snapshots,
         prepare: |bench| {
             let source = bench.make(&bench.fresh("source"));
             bench.furnish(&source);
@@ -164,7 +169,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "take up again",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let kept = bench.make(&bench.fresh("x"));
             bench.write(&kept, "kept");
@@ -202,7 +207,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "adopt",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let mut create = wish(&*bench.driver, &bench.fresh("x"));
             if let Some(make_foreign) = &bench.fixture.foreign {
@@ -229,7 +234,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "remove to the trash",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.write(&volume, "precious");
@@ -257,7 +262,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "let go",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.write(&volume, "kept");
@@ -283,7 +288,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "undelete",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.write(&volume, "precious");
@@ -314,7 +319,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "purge",
-        needs_snapshots: false,
+        when: always,
         prepare: |bench| {
             let mut volume = bench.make(&bench.fresh("x"));
             bench.write(&volume, "to be destroyed");
@@ -325,6 +330,9 @@ const CASES: &[Case] = &[
                         .snapshot(&taking(&volume, snapshot))
                         .expect("a snapshot");
                 }
+            }
+            if let Some(repository) = bench.repository(&volume) {
+                fs::create_dir_all(repository.join("data/00")).expect("a repository");
             }
             bench
                 .driver
@@ -339,11 +347,20 @@ const CASES: &[Case] = &[
             let Operation::Purge(purge) = operation else {
                 unreachable!("a purge")
             };
+            let mut destroyed = wish(&*bench.driver, &purge.name).volume;
+            destroyed.id = purge.id;
+            let repository = bench.repository(&destroyed);
             if *outcome == Outcome::Undone {
                 assert!(bench.trashed(purge.id));
+                assert!(
+                    repository
+                        .as_ref()
+                        .is_none_or(|path| path.join("data/00").exists())
+                );
                 bench.driver.purge(purge).expect("it can be done again");
             }
             assert!(!bench.trashed(purge.id));
+            assert!(repository.is_none_or(|path| !path.exists()));
             not_found(bench.driver.purge(purge));
             bench.make(&purge.name);
             bench.clear(&purge.name);
@@ -351,7 +368,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "snapshot",
-        needs_snapshots: true,
+        when: Bench::has_snapshots,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.furnish(&volume);
@@ -378,7 +395,7 @@ const CASES: &[Case] = &[
     },
     Case {
         title: "remove a snapshot",
-        needs_snapshots: true,
+        when: Bench::has_snapshots,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.furnish(&volume);
@@ -419,8 +436,31 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        title: "grow",
+        when: |bench| bench.driver.capabilities().content == crate::driver::Content::Block,
+        prepare: |bench| {
+            let volume = bench.make(&bench.fresh("x"));
+            bench.write(&volume, "grows");
+            let size = volume.size.expect("a device has a size").0;
+            Operation::Grow(growing(&volume, size + (32 << 20)))
+        },
+        judge: |bench, operation, outcome| {
+            let Operation::Grow(grow) = operation else {
+                unreachable!("a growth")
+            };
+            if *outcome == Outcome::Undone {
+                assert_eq!(bench.now(operation).as_ref(), Some(&grow.volume));
+                bench.driver.grow(grow).expect("it can be done again");
+            }
+            let volume = bench.now(operation).expect("there");
+            assert_eq!(volume.size, Some(grow.size));
+            assert_eq!(bench.read(&volume).as_deref(), Some("grows"));
+            bench.clear(&volume.name);
+        },
+    },
+    Case {
         title: "revert",
-        needs_snapshots: true,
+        when: Bench::has_snapshots,
         prepare: |bench| {
             let volume = bench.make(&bench.fresh("x"));
             bench.furnish(&volume);

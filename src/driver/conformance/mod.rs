@@ -6,6 +6,7 @@
 //! itself is killed at each of its points; then what is left is judged.
 
 mod crash;
+pub(crate) mod fill;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,11 +16,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{
-    CloneOf, Create, Created, Driver, DriverError, Operation, Origin, Outcome, Purge, Remove, RemoveSnapshot,
-    Revert, Support, TakeSnapshot, Undelete, Users,
+    CloneOf, Create, Created, Driver, DriverError, Fill, Grow, How, Operation, Origin, Outcome, Purge,
+    Remove, RemoveSnapshot, Revert, Source, StoredState, Support, TakeSnapshot, Target, Undelete, Users,
 };
 use crate::model::{
-    Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Span, Time, Volume, VolumeId,
+    Bytes, Consistency, Name, OnRemove, Policy, Restoring, RootDirectory, Snapshot, SnapshotId, Span, Time,
+    Volume, VolumeId,
 };
 use crate::sys::fault;
 
@@ -51,6 +53,11 @@ pub(crate) fn suite(make: impl Fn() -> Fixture) {
     bench.kept_volumes_are_taken_up_again();
     bench.foreign_directories_are_adopted_only_on_demand();
     bench.snapshots_freeze_and_clones_and_reverts_follow();
+    bench.sources_show_what_is_backed_up();
+    bench.fills_replace_all_at_once();
+    bench.volumes_grow_where_sizes_hold();
+    bench.a_restoring_volume_waits_for_its_data();
+    bench.snapshots_can_be_kept_by_a_repository();
     bench.nothing_is_left();
     bench.crashes_are_survived();
     bench.nothing_is_left();
@@ -83,6 +90,11 @@ fn run(driver: &dyn Driver, operation: &Operation) -> super::Result<()> {
         Operation::Snapshot(take) => driver.snapshot(take).map(drop),
         Operation::RemoveSnapshot(remove) => driver.remove_snapshot(remove).map(drop),
         Operation::Revert(revert) => driver.revert(revert).map(drop),
+        Operation::Grow(grow) => driver.grow(grow).map(drop),
+        Operation::Fill(fill) => {
+            self::fill::furnish_target(&driver.open_target(fill)?);
+            driver.fill(fill).map(drop)
+        }
         Operation::Undelete(undelete) => driver.undelete(undelete).map(drop),
         Operation::Purge(purge) => driver.purge(purge),
     }
@@ -112,6 +124,8 @@ pub(crate) fn wish(driver: &dyn Driver, volume: &Name) -> Create {
             options: BTreeMap::new(),
             policy: Policy::default(),
             snapshots: Vec::new(),
+            restoring: None,
+            restored_from: None,
             private: BTreeMap::new(),
             later: BTreeMap::new(),
         },
@@ -137,6 +151,23 @@ pub(crate) fn taking(volume: &Volume, snapshot: &str) -> TakeSnapshot {
         id: SnapshotId::random(),
         name: name(snapshot),
         at: Time::now(),
+        stored: None,
+    }
+}
+
+fn growing(volume: &Volume, bytes: u64) -> Grow {
+    Grow {
+        volume: volume.clone(),
+        size: Bytes(bytes),
+    }
+}
+
+pub(crate) fn filling(volume: &Volume) -> Fill {
+    Fill {
+        volume: volume.clone(),
+        id: SnapshotId::random(),
+        how: How::Replace,
+        root: RootDirectory::default(),
     }
 }
 
@@ -168,6 +199,14 @@ impl Bench {
 
     fn has_snapshots(&self) -> bool {
         matches!(self.driver.capabilities().snapshots, Support::Yes { .. })
+    }
+
+    /// Where the volume's repository is, on a driver that leaves snapshots to one.
+    fn repository(&self, volume: &Volume) -> Option<PathBuf> {
+        match self.driver.capabilities().snapshots {
+            Support::ByRepository { path, .. } => Some(path.join(volume.id.to_string())),
+            _ => None,
+        }
     }
 
     fn make(&self, volume: &Name) -> Volume {
@@ -325,7 +364,8 @@ impl Bench {
             id: SnapshotId::random(),
             name: name("s"),
             created: Time::now(),
-            consistency: crate::model::Consistency::PointInTime,
+            consistency: Consistency::PointInTime,
+            stored: None,
             later: BTreeMap::new(),
         };
         not_found(driver.remove_snapshot(&RemoveSnapshot {
@@ -338,6 +378,10 @@ impl Bench {
             snapshot,
             id,
         }));
+        not_found(driver.open_source(&ghost, None, &[]));
+        let fill = filling(&ghost);
+        not_found(driver.open_target(&fill));
+        not_found(driver.fill(&fill));
         not_found(driver.undelete(&Undelete {
             id: ghost.id,
             name: ghost.name.clone(),
@@ -621,47 +665,85 @@ impl Bench {
         self.clear(&volume.name);
     }
 
-    /// Contents whose every property a clone has to have.
-    fn furnish(&self, volume: &Volume) {
-        self.inside(volume, |dir| {
-            fs::write(dir.join("f"), "one").expect("written");
-            fs::create_dir(dir.join("d")).expect("a directory");
-            fs::write(dir.join("d/big"), vec![7u8; 300_000]).expect("written");
-            fs::hard_link(dir.join("f"), dir.join("d/hard")).expect("a hard link");
-            std::os::unix::fs::symlink("../f", dir.join("d/soft")).expect("a symbolic link");
-            std::os::unix::fs::chown(dir.join("f"), Some(1234), Some(4321)).expect("owned");
-            fs::set_permissions(dir.join("f"), fs::Permissions::from_mode(0o4640)).expect("permissions");
-            xattr::set(dir.join("f"), "user.windlass.test", b"value").expect("an attribute");
-            std::os::unix::fs::chown(dir, Some(5), Some(6)).expect("owned");
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o1770)).expect("permissions");
+    fn volumes_grow_where_sizes_hold(&self) {
+        let driver = &*self.driver;
+        let volume = self.make(&self.fresh("g"));
+        let ghost = wish(driver, &name("ghost")).volume;
+        not_found(driver.grow(&growing(&ghost, 1 << 30)));
+        let Some(size) = volume.size else {
+            let refused = driver.grow(&growing(&volume, 1 << 40)).expect_err("no size");
+            assert!(matches!(refused, DriverError::Unsupported { .. }), "{refused:?}");
+            return self.clear(&volume.name);
+        };
+        self.furnish(&volume);
+        let refused = driver.grow(&growing(&volume, size.0 / 2)).expect_err("smaller");
+        assert!(matches!(refused, DriverError::Invalid(_)), "{refused:?}");
+        // While it is used.
+        let (before, after) = self.inside(&volume, |dir| {
+            let before = crate::sys::filesystem::facts(dir).expect("facts").total_bytes;
+            driver.grow(&growing(&volume, size.0 * 2)).expect("grown");
+            (
+                before,
+                crate::sys::filesystem::facts(dir).expect("facts").total_bytes,
+            )
         });
+        assert!(after > before + size.0 * 3 / 4, "{before} became {after}");
+        let grown = self.find(&volume.name).expect("there");
+        assert_eq!(grown.size, Some(Bytes(size.0 * 2)));
+        assert_eq!(
+            driver
+                .grow(&growing(&grown, size.0 * 2))
+                .expect("as large already"),
+            grown
+        );
+        self.check_furniture(&grown);
+        self.clear(&volume.name);
+    }
+
+    fn furnish(&self, volume: &Volume) {
+        self.inside(volume, furnish);
     }
 
     fn check_furniture(&self, volume: &Volume) {
-        self.inside(volume, |dir| {
-            let root = fs::metadata(dir).expect("there");
-            assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (5, 6, 0o1770));
-            let f = fs::metadata(dir.join("f")).expect("there");
-            assert_eq!(
-                (f.uid(), f.gid(), f.mode() & 0o7777, f.nlink()),
-                (1234, 4321, 0o4640, 2)
-            );
-            assert_eq!(fs::read_to_string(dir.join("f")).expect("read"), "one");
-            let attribute = xattr::get(dir.join("f"), "user.windlass.test").expect("attributes");
-            assert_eq!(attribute.as_deref(), Some(&b"value"[..]));
-            assert_eq!(fs::metadata(dir.join("d/hard")).expect("there").ino(), f.ino());
-            assert_eq!(
-                fs::read_link(dir.join("d/soft")).expect("a link"),
-                Path::new("../f")
-            );
-            assert_eq!(fs::read(dir.join("d/big")).expect("read"), vec![7u8; 300_000]);
-        });
+        self.inside(volume, check_furniture);
     }
-
     fn nothing_is_left(&self) {
         assert_eq!((self.fixture.leftovers)(), [""; 0]);
         let listing = self.driver.volumes().expect("listed");
         assert_eq!((listing.volumes, listing.damaged), (vec![], vec![]));
         assert_eq!(self.driver.trash().expect("a trash"), []);
     }
+}
+
+/// Contents whose every property a clone has to have.
+fn furnish(dir: &Path) {
+    fs::write(dir.join("f"), "one").expect("written");
+    fs::create_dir(dir.join("d")).expect("a directory");
+    fs::write(dir.join("d/big"), vec![7u8; 300_000]).expect("written");
+    fs::hard_link(dir.join("f"), dir.join("d/hard")).expect("a hard link");
+    std::os::unix::fs::symlink("../f", dir.join("d/soft")).expect("a symbolic link");
+    std::os::unix::fs::chown(dir.join("f"), Some(1234), Some(4321)).expect("owned");
+    fs::set_permissions(dir.join("f"), fs::Permissions::from_mode(0o4640)).expect("permissions");
+    xattr::set(dir.join("f"), "user.windlass.test", b"value").expect("an attribute");
+    std::os::unix::fs::chown(dir, Some(5), Some(6)).expect("owned");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o1770)).expect("permissions");
+}
+
+fn check_furniture(dir: &Path) {
+    let root = fs::metadata(dir).expect("there");
+    assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (5, 6, 0o1770));
+    let f = fs::metadata(dir.join("f")).expect("there");
+    assert_eq!(
+        (f.uid(), f.gid(), f.mode() & 0o7777, f.nlink()),
+        (1234, 4321, 0o4640, 2)
+    );
+    assert_eq!(fs::read_to_string(dir.join("f")).expect("read"), "one");
+    let attribute = xattr::get(dir.join("f"), "user.windlass.test").expect("attributes");
+    assert_eq!(attribute.as_deref(), Some(&b"value"[..]));
+    assert_eq!(fs::metadata(dir.join("d/hard")).expect("there").ino(), f.ino());
+    assert_eq!(
+        fs::read_link(dir.join("d/soft")).expect("a link"),
+        Path::new("../f")
+    );
+    assert_eq!(fs::read(dir.join("d/big")).expect("read"), vec![7u8; 300_000]);
 }

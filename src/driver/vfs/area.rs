@@ -27,8 +27,10 @@ pub(super) enum Trees {
     Subvolumes,
     /// By reflinks, file by file.
     Reflinks,
-    /// Not at all, for this reason.
-    None { because: String },
+    /// Not in an instant, for this reason, but a repository can be kept here.
+    Copies { because: String },
+    /// Nobody could find out, for this reason.
+    Unknown { because: String },
 }
 
 impl Trees {
@@ -52,12 +54,15 @@ impl Trees {
                 path.display()
             ),
             // Read-only, or full: the volumes that are there can still be shown.
-            Err(error) => format!("not known: {}", DriverError::from(error)),
+            Err(error) => {
+                let because = format!("not known: {}", DriverError::from(error));
+                return Ok(Self::Unknown { because });
+            }
         };
-        Ok(Self::None { because })
+        Ok(Self::Copies { because })
     }
 
-    pub(super) fn support(&self) -> Support {
+    pub(super) fn support(&self, layout: &Layout) -> Support {
         match self {
             Self::Subvolumes => Support::Yes {
                 by: "btrfs subvolumes".to_owned(),
@@ -65,20 +70,24 @@ impl Trees {
             Self::Reflinks => Support::Yes {
                 by: "reflinks".to_owned(),
             },
-            Self::None { because } => Support::No {
+            Self::Copies { because } => Support::ByRepository {
+                path: layout.repositories(),
+                by: format!("a repository for each volume, since {because}"),
+            },
+            Self::Unknown { because } => Support::No {
                 because: because.clone(),
             },
         }
     }
 
-    /// Refuses `what` where trees cannot be copied.
+    /// Refuses `what` where trees cannot be copied in an instant.
     pub(super) fn check(&self, what: impl FnOnce() -> String) -> Result<()> {
         match self {
-            Self::None { because } => Err(DriverError::Unsupported {
+            Self::Subvolumes | Self::Reflinks => Ok(()),
+            Self::Copies { because } | Self::Unknown { because } => Err(DriverError::Unsupported {
                 what: what(),
                 because: because.clone(),
             }),
-            _ => Ok(()),
         }
     }
 
@@ -126,9 +135,13 @@ impl Trees {
     }
 
     /// The same for a snapshot, which nobody writes to. Once is enough then; doing it twice could also exceed the quota
-    /// that `target` is under.
+    /// that `target` is under. A path that came here from a better filesystem has snapshots that take a whole copy.
     pub(super) fn fill_from_frozen(&self, source: &Path, target: &Path) -> Result<()> {
-        let report = tree::clone_tree(source, target, tree::How::Reflink, &())?;
+        let how = match self {
+            Self::Subvolumes | Self::Reflinks => tree::How::Reflink,
+            Self::Copies { .. } | Self::Unknown { .. } => tree::How::Copy,
+        };
+        let report = tree::clone_tree(source, target, how, &())?;
         warn_of_notes(source, &report);
         Ok(())
     }
@@ -191,21 +204,21 @@ pub(super) fn own(path: &Path, root: &RootDirectory) -> Result<()> {
     Ok(())
 }
 
-/// Writes into the root directory of a tree which revert made it. Where the filesystem cannot keep that, a recovered
-/// revert may be called undone though it was done.
-pub(super) fn mark_revert(path: &Path, id: Uuid) {
-    if let Err(error) = xattr::set(path, REVERT, id.to_string().as_bytes()) {
+/// Writes into the root directory of a tree which fill or revert made it. Where the filesystem can exchange two names and
+/// cannot keep that, a recovered one may be called undone though it was done.
+pub(super) fn mark(path: &Path, id: Uuid) {
+    if let Err(error) = xattr::set(path, MADE_BY, id.to_string().as_bytes()) {
         log::debug!("vfs: {} keeps no mark: {error}", path.display());
     }
 }
 
-/// Whether this revert made the tree.
-pub(super) fn has_revert(path: &Path, id: Uuid) -> bool {
-    matches!(xattr::get(path, REVERT), Ok(Some(value)) if value == id.to_string().as_bytes())
+/// Whether this fill or revert made the tree.
+pub(super) fn has_mark(path: &Path, id: Uuid) -> bool {
+    matches!(xattr::get(path, MADE_BY), Ok(Some(value)) if value == id.to_string().as_bytes())
 }
 
 /// Containers without CAP_SYS_ADMIN neither see nor change `trusted` attributes.
-const REVERT: &str = "trusted.windlass.revert";
+const MADE_BY: &str = "trusted.windlass.revert";
 
 /// The mode of a directory that claims a name and holds nothing yet. Nobody else makes directories that not even their
 /// owner enters, with the sticky bit on them.

@@ -42,6 +42,8 @@ impl Vfs {
     pub(super) fn create_volume(&self, create: &Create) -> Result<Created> {
         self.layout.check_present()?;
         let name = &create.volume.name;
+        check_restoring(create)?;
+        refuse_device_options(&create.volume)?;
         if let Some(other) = self.layout.read_volume(name)? {
             let remedy = format!("it was created at {}", other.created);
             return Err(DriverError::AlreadyExists {
@@ -146,20 +148,15 @@ impl Vfs {
     }
 
     fn check_source(&self, name: &Name, from: &CloneOf) -> Result<()> {
-        let what = || {
-            format!(
-                "volume {name} as a clone of {}@{}",
-                from.volume.name, from.snapshot.name
-            )
-        };
         if from.volume.driver != NAME {
-            let because = format!("the snapshot is held by the driver {}", from.volume.driver);
             return Err(DriverError::Unsupported {
-                what: what(),
-                because,
+                what: format!(
+                    "volume {name} as a clone of {}@{}",
+                    from.volume.name, from.snapshot.name
+                ),
+                because: format!("the snapshot is held by the driver {}", from.volume.driver),
             });
         }
-        self.trees.check(what)?;
         self.must_have_snapshot(&from.volume, &from.snapshot).map(drop)
     }
 
@@ -179,7 +176,9 @@ impl Vfs {
                 self.quotas.apply(&volume, &data)?;
             }
         }
+        // A volume that waits for its data gets its image with them.
         if create.from.is_none()
+            && volume.restoring.is_none()
             && volume.vm
             && let Some(size) = volume.size
         {
@@ -283,6 +282,11 @@ impl Vfs {
         if create.from.is_some() {
             return Err(occupied(
                 "create it without `from` to take it up again, or move the directory away",
+            ));
+        }
+        if create.volume.restoring.is_some() {
+            return Err(occupied(
+                "create it without `backup` to take it up again, or move the directory away",
             ));
         }
         if create.volume.vm && !kept.volume.vm {
@@ -431,6 +435,37 @@ fn exact_size(asked: Option<Bytes>, real: Option<Bytes>) -> Result<Option<Bytes>
         .into()),
         _ => Ok(real),
     }
+}
+
+/// What is said of a filesystem of the volume's own has no object here.
+fn refuse_device_options(volume: &Volume) -> Result<()> {
+    let given = ["fs", "mountopts"]
+        .into_iter()
+        .find(|option| volume.options.contains_key(*option));
+    match given {
+        None => Ok(()),
+        Some(option) => Err(DriverError::Unsupported {
+            what: format!("{option} of volume {}", volume.name),
+            because: "volumes of the driver vfs have no filesystem of their own; leave it out".to_owned(),
+        }),
+    }
+}
+
+/// New data and data that are there already exclude each other.
+fn check_restoring(create: &Create) -> Result<()> {
+    let why = "the volume's data can come from one place only";
+    let second = match (&create.from, create.adopt) {
+        _ if create.volume.restoring.is_none() => return Ok(()),
+        (Some(_), _) => "from",
+        (None, true) => "adopt",
+        (None, false) => return Ok(()),
+    };
+    Err(InvalidValue::Conflict {
+        first: "backup",
+        second,
+        why,
+    }
+    .into())
 }
 
 fn image_without_size() -> DriverError {

@@ -6,6 +6,7 @@
 //! <path>/.windlass/volumes/<name>                 a volume's record
 //! <path>/.windlass/kept/<name>                    the record of a volume let go with its data left in place
 //! <path>/.windlass/snapshots/<volume id>/<name>   a snapshot: a tree or a read-only subvolume
+//! <path>/.windlass/repository/<volume id>/        backups that are a volume's snapshots, where there are no better ones
 //! <path>/.windlass/trash/<volume id>/             a removed volume: `record` and `data`
 //! <path>/.windlass/staging/<id>/                  an operation under way
 //! ```
@@ -140,6 +141,17 @@ impl Layout {
     /// A snapshot.
     pub(super) fn snapshot(&self, volume: VolumeId, name: &Name) -> PathBuf {
         self.snapshots(volume).join(name)
+    }
+
+    /// The repositories of all volumes. What is in them is not the driver's business, only that they go when their
+    /// volumes go.
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.private().join("repository")
+    }
+
+    /// A volume's repository.
+    pub(super) fn repository(&self, volume: VolumeId) -> PathBuf {
+        self.repositories().join(volume.to_string())
     }
 
     /// All removed volumes.

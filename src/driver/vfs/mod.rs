@@ -2,8 +2,9 @@
 //!
 //! The path may be on a local filesystem or on any shared one that is mounted there; then every host that mounts it sees
 //! the same volumes. Records lie beside the data (see [`layout`]), so that a path that moves to another machine
-//! brings its volumes along. Where the filesystem has subvolumes or reflinks there are snapshots, where it has
-//! quotas there are sizes; elsewhere both are refused with the reason.
+//! brings its volumes along. Where the filesystem has subvolumes or reflinks there are snapshots, elsewhere there is a place
+//! for a repository that others keep them in. Where it has quotas there are sizes; elsewhere they are refused with the
+//! reason.
 //!
 //! How a crash is survived: nothing is at a volume's place before it is complete and durable in `staging`; a single file,
 //! the record, decides whether a thing exists. Each operation's comment says what a crash between its steps leaves,
@@ -11,6 +12,8 @@
 
 mod area;
 mod create;
+mod fill;
+mod grow;
 mod layout;
 mod mounts;
 mod options;
@@ -26,10 +29,11 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::{
-    Capabilities, Create, Created, Driver, DriverError, DriverOptions, Listing, Operation, Outcome, Purge,
-    Remove, RemoveSnapshot, Result, Revert, Scope, Support, TakeSnapshot, Undelete, Usage, Users,
+    Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Fill, Grow, Listing,
+    Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support, TakeSnapshot,
+    Target, Undelete, Usage, Users,
 };
-use crate::model::{Bytes, Name, OnRemove, Policy, Trashed, Volume};
+use crate::model::{Bytes, Name, OnRemove, Policy, Snapshot, Trashed, Volume};
 use crate::sys::{durable, filesystem};
 use area::Trees;
 use layout::Layout;
@@ -66,6 +70,11 @@ impl Vfs {
         let layout = Layout::open(path, expected_store)?;
         let trees = Trees::probe(&layout)?;
         let quotas = Quotas::probe(&layout, &trees);
+        if let Trees::Copies { .. } = trees {
+            // For root alone, as all that is private.
+            layout::make_dir(&layout.repositories())?;
+            sync_dir(&layout.private())?;
+        }
         if let (Some(_), Support::No { because }) = (options.default_size, quotas.support()) {
             log::info!("vfs.defaultvolumesize has no effect: {because}");
         }
@@ -98,14 +107,19 @@ impl Driver for Vfs {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             scope: self.scope,
-            snapshots: self.trees.support(),
+            content: Content::Tree,
+            snapshots: self.trees.support(&self.layout),
             size: self.quotas.support(),
         }
     }
 
+    fn repositories(&self) -> Option<PathBuf> {
+        Some(self.layout.repositories())
+    }
+
     fn info(&self) -> Result<Vec<(String, String)>> {
         let shown = |support| match support {
-            Support::Yes { by } => by,
+            Support::Yes { by } | Support::ByRepository { by, .. } => by,
             Support::No { because } => format!("none: {because}"),
         };
         let facts = filesystem::facts(self.layout.path())?;
@@ -119,7 +133,7 @@ impl Driver for Vfs {
             ),
             ("Scope", self.scope.word().to_owned()),
             ("Filesystem", facts.kind.to_string()),
-            ("Snapshots", shown(self.trees.support())),
+            ("Snapshots", shown(self.trees.support(&self.layout))),
             ("Quotas", shown(self.quotas.support())),
             ("Total", Bytes(facts.total_bytes).to_string()),
             ("Free", Bytes(facts.available_bytes).to_string()),
@@ -181,6 +195,22 @@ impl Driver for Vfs {
         self.revert_volume(revert)
     }
 
+    fn grow(&self, grow: &Grow) -> Result<Volume> {
+        self.grow_volume(grow)
+    }
+
+    fn open_source(&self, volume: &Volume, snapshot: Option<&Snapshot>, _bases: &[Uuid]) -> Result<Source> {
+        self.find_source(volume, snapshot)
+    }
+
+    fn open_target(&self, fill: &Fill) -> Result<Target> {
+        self.make_target(fill)
+    }
+
+    fn fill(&self, fill: &Fill) -> Result<Volume> {
+        self.fill_volume(fill)
+    }
+
     fn set_policy(&self, volume: &Volume, policy: Policy) -> Result<Volume> {
         self.layout.check_present()?;
         let mut volume = self.layout.must_read(&volume.name, volume.id)?;
@@ -220,7 +250,9 @@ impl Driver for Vfs {
             Operation::Remove(remove) => self.recover_remove(remove),
             Operation::Snapshot(take) => self.recover_snapshot(take),
             Operation::RemoveSnapshot(remove) => self.recover_remove_snapshot(remove),
-            Operation::Revert(revert) => self.recover_revert(revert),
+            Operation::Revert(revert) => self.recover_exchange(&revert.volume, revert.id),
+            Operation::Grow(grow) => self.recover_grow(grow),
+            Operation::Fill(fill) => self.recover_exchange(&fill.volume, fill.id),
             Operation::Undelete(undelete) => self.recover_undelete(undelete),
             Operation::Purge(purge) => self.recover_purge(purge),
         }
@@ -246,6 +278,8 @@ impl Vfs {
             Operation::Snapshot(take) => (take.volume.id, take.id.uuid()),
             Operation::RemoveSnapshot(remove) => (remove.volume.id, remove.snapshot.id.uuid()),
             Operation::Revert(revert) => (revert.volume.id, revert.id.uuid()),
+            Operation::Grow(grow) => (grow.volume.id, grow.volume.id.uuid()),
+            Operation::Fill(fill) => (fill.volume.id, fill.id.uuid()),
             Operation::Undelete(undelete) => (undelete.id, undelete.id.uuid()),
             Operation::Purge(purge) => (purge.id, purge.id.uuid()),
         };

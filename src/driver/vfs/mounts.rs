@@ -69,6 +69,9 @@ impl Vfs {
             return Ok(());
         }
         self.layout.check_present()?;
+        // Its own record: another host may be the one that restores it.
+        let volume = &self.layout.must_read(&volume.name, volume.id)?;
+        DriverError::refuse_restoring(volume, "mount")?;
         let data = self.layout.data(&volume.name);
         if !layout::is_real_dir(&data)? {
             return Err(self.without_directory(volume));

@@ -8,9 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::super::{DriverError, Result, Support};
 use super::area::Trees;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use crate::model::{Bytes, Volume};
 use crate::sys::quota::{self, ProjectId};
 use crate::sys::{btrfs, filesystem};
@@ -94,7 +96,7 @@ impl Quotas {
             && limit(volume).is_some()
             && !volume.private.contains_key(PROJECT)
         {
-            let project = free_project(path, volume)?;
+            let project = free_project(path, volume, volume.id.uuid())?;
             volume.private.insert(PROJECT.to_owned(), project.0.to_string());
         }
         Ok(())
@@ -118,6 +120,34 @@ impl Quotas {
                 Ok(())
             }
         }
+    }
+
+    /// Puts the volume's size in force on an empty tree that is to take the place of the volume's own. A project for
+    /// that tree alone, since both together may be larger than the volume may be; its number is derived from `id`.
+    pub(super) fn apply_aside(&self, volume: &Volume, id: Uuid, tree: &Path) -> Result<()> {
+        match (self, limit(volume)) {
+            (Self::Projects { path }, Some(limit)) if project(volume).is_some() => {
+                let project = free_project(path, volume, id)?;
+                // The tree first: it is where `release_aside` finds the number.
+                quota::assign(tree, project)?;
+                Ok(quota::set_limit(path, project, Some(limit.0))?)
+            }
+            _ => self.apply(volume, tree),
+        }
+    }
+
+    /// Forgets the limit that [`Self::apply_aside`] set. Done while the tree still says by which number.
+    pub(super) fn release_aside(&self, volume: &Volume, tree: &Path) -> Result<()> {
+        if let Self::Projects { path } = self
+            && let Some(own) = project(volume)
+            && layout::is_real_dir(tree)?
+        {
+            let aside = quota::project_of(tree)?;
+            if aside != own && aside.0 != 0 {
+                quota::set_limit(path, aside, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the volume holds by the quota's account, where it has one.
@@ -158,9 +188,9 @@ fn project(volume: &Volume) -> Option<ProjectId> {
         .map(ProjectId)
 }
 
-/// A number that nobody on the filesystem uses.
-fn free_project(path: &Path, volume: &Volume) -> Result<ProjectId> {
-    for project in candidates(volume.id.uuid().as_u128()) {
+/// A number that nobody on the filesystem uses, derived from an id.
+fn free_project(path: &Path, volume: &Volume, id: Uuid) -> Result<ProjectId> {
+    for project in candidates(id.as_u128()) {
         let usage = quota::usage(path, project)?;
         if usage.inodes == 0 && usage.used_bytes == 0 && usage.limit_bytes.is_none() {
             return Ok(project);

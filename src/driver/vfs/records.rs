@@ -1,25 +1,21 @@
 //! Reading and writing records, and never believing one that contradicts its place.
 //!
-//! The path may be shared with other hosts or with people who edit files: a record is data from outside. Its size is
-//! bounded, it must be a regular file, and it must name what its file name says.
+//! The path may be shared with other hosts or with people who edit files: a record is data from outside. It must name what
+//! its file name says; [`super::super::document`] reads the file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::super::document::read;
+pub(super) use super::super::document::{read_small, remove as remove_file, to_json};
 use super::super::{DriverError, Listing, Result};
 use super::layout::{self, Layout};
 use super::{NAME, doing};
 use crate::model::{Name, Time, Trashed, Volume, VolumeId};
 use crate::sys::durable;
-
-/// No honest record is near this size: some thousand snapshots.
-const LARGEST: u64 = 4 << 20;
 
 /// A volume that was let go, its data left in place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,51 +173,6 @@ impl Layout {
     }
 }
 
-/// A record's text. People read it in emergencies, so it has lines.
-pub(super) fn to_json(record: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec_pretty(record).expect("records have text keys and no failing parts");
-    bytes.push(b'\n');
-    bytes
-}
-
-/// Removes a record, if it is there, for good.
-pub(super) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result.map_err(doing("remove", path))?,
-    }
-    match path.parent() {
-        Some(parent) => Ok(durable::sync_dir(parent)?),
-        None => Ok(()),
-    }
-}
-
-/// The content of a small regular file; `None` when nothing of that name is there.
-pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
-    // A link is not followed, and a pipe is not waited for.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(doing("read", path)(error)),
-    };
-    let corrupt = |why: &str| DriverError::Corrupt {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
-    if !file.metadata().map_err(doing("read", path))?.is_file() {
-        return Err(corrupt("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(doing("read", path))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(corrupt("it is too large to be a record"));
-    }
-    Ok(Some(bytes))
-}
-
 /// The record to be of a volume whose tree is complete; one that is not of this volume is damage.
 pub(super) fn read_ready(path: &Path, name: &Name, id: VolumeId) -> Result<Option<Volume>> {
     let Some(volume) = read::<Volume>(path)? else {
@@ -236,18 +187,6 @@ pub(super) fn read_ready(path: &Path, name: &Name, id: VolumeId) -> Result<Optio
         });
     }
     Ok(Some(volume))
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read_small(path)? else {
-        return Ok(None);
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| DriverError::Corrupt {
-            path: path.to_owned(),
-            why: error.to_string(),
-        })
 }
 
 fn check_volume(path: &Path, name: &Name, volume: &Volume) -> Result<()> {

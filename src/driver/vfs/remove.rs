@@ -10,7 +10,7 @@
 //!
 //! Let go (`keep`): `kept/<name>` is written, then `volumes/<name>` is unlinked. Undone while the latter is there.
 //!
-//! Purged: `trash/<id>/record` is renamed to `purging`, the commit; snapshots and data are destroyed; `purging` goes last,
+//! Purged: `trash/<id>/record` is renamed to `purging`, the commit; snapshots, repository and data are destroyed; `purging` goes last,
 //! with its directory. Recovery goes forward where it finds `purging`, or a complete entry; anything else in the trash
 //! belongs to another operation, and its snapshots may be those of a volume that lives.
 
@@ -185,6 +185,12 @@ impl Vfs {
         }
         area::destroy(&snapshots)?;
         point("purge.snapshots");
+        let repository = self.layout.repository(volume.id);
+        if layout::metadata(&repository)?.is_some() {
+            area::destroy(&repository)?;
+            sync_dir(&self.layout.repositories())?;
+            point("purge.repository");
+        }
         area::destroy(&can.data())?;
         point("purge.data");
         self.quotas.clear(volume);

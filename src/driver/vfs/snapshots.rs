@@ -3,35 +3,45 @@
 //! A snapshot exists when its volume's record says so. It is made before the record is written and removed after, so
 //! that a crash leaves at most a tree that no record speaks of; recovery removes it, or the next snapshot of that name.
 //!
-//! A revert builds the new tree in `staging/<id>/data`, exchanges it with the volume's in one step, and destroys what is
-//! then in staging. A crash before the exchange is undone and one after it finished, and both come to destroying what
-//! is in staging; which of the two it was is told by a mark in the new tree's root. On filesystems that cannot exchange
-//! two names, the old tree is moved to `staging/<id>/old` first; recovery moves it back when nothing is in its place.
-//! The volume's quota is put in force on the new tree last: before, both trees together might exceed it.
+//! One that a repository holds (`stored`) is its entry in the record and nothing else. A volume can have both kinds, when
+//! its path has moved from one filesystem to another.
+//!
+//! A revert copies the snapshot to `staging/<id>/data` and then goes on as a fill does (see [`super::fill`]). Its
+//! copy has no limit: the volume's may have been lowered since, and what was in it once is given back.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, TakeSnapshot};
+use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, Source, TakeSnapshot};
 use super::create::discard;
-use super::layout::{self, Staging};
+use super::layout;
 use super::{Vfs, area, doing, sync_dir};
-use crate::model::{Consistency, Name, Snapshot, SnapshotId, Volume, VolumeId};
+use crate::model::{Consistency, Name, Snapshot, SnapshotId, Stored, Volume, VolumeId};
+use crate::sys::durable;
 use crate::sys::fault::point;
 use crate::sys::mount::Access;
-use crate::sys::{SysError, durable};
 
 impl Vfs {
-    /// The tree of a snapshot, which must be there.
+    /// The tree of a snapshot, which the volume's record must name, and which must be there.
     pub(super) fn must_have_snapshot(&self, volume: &Volume, snapshot: &Snapshot) -> Result<PathBuf> {
-        let path = self.layout.snapshot(volume.id, &snapshot.name);
+        let what = format!("snapshot {}@{}", volume.name, snapshot.name);
+        let Some(found) = volume.snapshots.iter().find(|found| found.id == snapshot.id) else {
+            return Err(DriverError::NotFound { what });
+        };
+        if let Some(stored) = &found.stored {
+            let because = format!(
+                "it is the backup {} in the repository {}, and is read from there",
+                stored.backup,
+                self.layout.repository(volume.id).display()
+            );
+            return Err(DriverError::Unsupported { what, because });
+        }
+        let path = self.layout.snapshot(volume.id, &found.name);
         if layout::is_real_dir(&path)? {
             return Ok(path);
         }
-        Err(DriverError::NotFound {
-            what: format!("snapshot {}@{}", volume.name, snapshot.name),
-        })
+        Err(DriverError::NotFound { what })
     }
 
     pub(super) fn take_snapshot(&self, take: &TakeSnapshot) -> Result<Volume> {
@@ -42,14 +52,25 @@ impl Vfs {
             let remedy = "choose another name, or remove it first".to_owned();
             return Err(DriverError::AlreadyExists { what: what(), remedy });
         }
-        self.trees.check(what)?;
-        let taken = self.freeze(take, &volume).and_then(|consistency| {
+        DriverError::refuse_restoring(&volume, "snapshot")?;
+        let frozen = match &take.stored {
+            Some(stored) => Ok(stored.consistency),
+            None => {
+                self.trees.check(what)?;
+                self.freeze(take, &volume)
+            }
+        };
+        let taken = frozen.and_then(|consistency| {
             point("snapshot.made");
             volume.snapshots.push(Snapshot {
                 id: take.id,
                 name: take.name.clone(),
                 created: take.at,
                 consistency,
+                stored: take.stored.as_ref().map(|stored| Stored {
+                    backup: stored.backup.clone(),
+                    later: Default::default(),
+                }),
                 later: Default::default(),
             });
             self.layout.write_volume(&volume)
@@ -166,74 +187,40 @@ impl Vfs {
     pub(super) fn revert_volume(&self, revert: &Revert) -> Result<Volume> {
         self.layout.check_present()?;
         let volume = self.layout.must_read(&revert.volume.name, revert.volume.id)?;
-        let Some(snapshot) = volume
-            .snapshots
-            .iter()
-            .find(|snapshot| snapshot.id == revert.snapshot.id)
-        else {
-            let what = format!("snapshot {}@{}", volume.name, revert.snapshot.name);
-            return Err(DriverError::NotFound { what });
-        };
-        let source = self.must_have_snapshot(&volume, snapshot)?;
-        let what = || format!("revert of volume {} to {}", volume.name, snapshot.name);
-        self.trees.check(what)?;
-        let data = self.layout.data(&volume.name);
-        if !layout::is_real_dir(&data)? {
-            return Err(self.without_directory(&volume));
-        }
-        if self.trees.snapshots_whole(&data)? {
-            // They would be destroyed with the old tree.
-            area::refuse_nested(&data, what)?;
-        }
-        let reverted = self.put_back(revert, &volume, &source);
-        self.settle(reverted, || self.recover_revert(revert), || Ok(()))?;
-        Ok(volume)
+        DriverError::refuse_restoring(&volume, "revert")?;
+        let source = self.must_have_snapshot(&volume, &revert.snapshot)?;
+        self.check_replaceable(&volume, || {
+            format!("revert of volume {} to {}", volume.name, revert.snapshot.name)
+        })?;
+        let reverted = self.put_back(revert, volume, &source);
+        self.settle(
+            reverted,
+            || self.recover_exchange(&revert.volume, revert.id),
+            || self.layout.must_read(&revert.volume.name, revert.volume.id),
+        )
     }
 
-    fn put_back(&self, revert: &Revert, volume: &Volume, source: &Path) -> Result<()> {
+    fn put_back(&self, revert: &Revert, volume: Volume, source: &Path) -> Result<Volume> {
         let staging = self.layout.staging(revert.id.uuid());
         staging.make()?;
         point("revert.staging");
         self.copy(source, &staging.data(), None)?;
-        area::mark_revert(&staging.data(), revert.id.uuid());
         point("revert.copied");
-        durable::sync_filesystem(staging.data())?;
-        sync_dir(staging.dir())?;
-        point("revert.synced");
-        exchange(&staging, &self.layout.data(&volume.name))?;
-        point("revert.exchanged");
-        discard(&staging)?;
-        point("revert.discarded");
-        self.quotas.apply(volume, &self.layout.data(&volume.name))
+        self.put_in_place(volume, revert.id)
     }
 
-    pub(super) fn recover_revert(&self, revert: &Revert) -> Result<Outcome> {
-        let staging = self.layout.staging(revert.id.uuid());
-        let Some(volume) = self.layout.read_same(&revert.volume.name, revert.volume.id)? else {
-            // The volume is elsewhere; what is in staging may be the only copy of it, but for its snapshots.
-            if layout::is_real_dir(&staging.old())? {
-                let why = format!(
-                    "it holds data of volume {}, which has no record",
-                    revert.volume.name
-                );
-                return Err(DriverError::Corrupt {
-                    path: staging.old(),
-                    why,
-                });
-            }
-            discard(&staging)?;
-            return Ok(Outcome::Undone);
+    pub(super) fn find_source(&self, volume: &Volume, snapshot: Option<&Snapshot>) -> Result<Source> {
+        self.layout.check_present()?;
+        let volume = self.layout.must_read(&volume.name, volume.id)?;
+        DriverError::refuse_restoring(&volume, "backup")?;
+        let path = match snapshot {
+            Some(snapshot) => self.must_have_snapshot(&volume, snapshot)?,
+            None => self.layout.data(&volume.name),
         };
-        let data = self.layout.data(&volume.name);
-        if layout::is_real_dir(&staging.old())? && layout::metadata(&data)?.is_none() {
-            durable::rename_sync(staging.old(), &data)?;
-            point("revert.moved-back");
+        if !layout::is_real_dir(&path)? {
+            return Err(self.without_directory(&volume));
         }
-        let done = area::has_revert(&data, revert.id.uuid());
-        discard(&staging)?;
-        point("revert.discarded");
-        self.quotas.apply(&volume, &data)?;
-        Ok(if done { Outcome::Finished } else { Outcome::Undone })
+        Ok(Source::Tree { path })
     }
 
     pub(super) fn without_directory(&self, volume: &Volume) -> DriverError {
@@ -241,17 +228,5 @@ impl Vfs {
             path: self.layout.data(&volume.name),
             why: format!("the directory of volume {} is missing, or is none", volume.name),
         }
-    }
-}
-
-/// Puts the staged tree into the place of the volume's, which comes to lie in staging.
-fn exchange(staging: &Staging, data: &Path) -> Result<()> {
-    match durable::rename_exchange(staging.data(), data) {
-        Err(error) if SysError::is_unsupported(&error) => {
-            durable::rename_sync(data, staging.old())?;
-            point("revert.moved-aside");
-            Ok(durable::rename_sync(staging.data(), data)?)
-        }
-        result => Ok(result?),
     }
 }

@@ -17,6 +17,7 @@ use super::entry;
 use super::fingerprint::{Fingerprint, Key, Stamp, Stamper, TICK};
 use super::leaf::apply;
 use super::links::Links;
+use super::origin;
 use super::remove::remove_at;
 use super::report::{CloneReport, Consistency, Note, Notes, Totals};
 use super::{How, Monitor};
@@ -178,8 +179,16 @@ impl<'a> Cloner<'a> {
         Ok(self.changes)
     }
 
+    /// Whether this is a snapshot of reflinks, whose files are told by what they were cloned from.
+    pub(super) fn notes_origins(&self) -> bool {
+        self.how == How::Reflink && self.stable
+    }
+
     /// Removes what was only for the clone's own use.
     fn finish(&mut self) -> Result<()> {
+        if self.notes_origins() {
+            origin::write(&self.target_root, &self.root);
+        }
         if self.links.dir.take().is_some() {
             remove_at(self.target_root.as_fd(), &self.links.name, self.target.path())?;
             // That changed the root's times.

@@ -57,7 +57,7 @@ pub(super) fn copy_data(
 }
 
 /// The next stretch of data at or after `at`, and below `size`.
-fn next_data(file: &File, at: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
+pub(super) fn next_data(file: &File, at: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
     if at >= size {
         return Ok(None);
     }

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mkdirat, mknodat,
+    utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
@@ -38,15 +39,19 @@ pub(super) fn create_other(
     if stat.file_type() == libc::S_IFLNK {
         return symlinkat(readlinkat(node, "")?.as_os_str(), dir, name);
     }
-    let kind = SFlag::from_bits_truncate(stat.file_type());
-    let (major, minor) = stat.rdev;
-    mknodat(
-        dir,
-        name,
-        kind,
-        Mode::S_IRUSR | Mode::S_IWUSR,
-        makedev(major.into(), minor.into()),
-    )
+    create_special(dir, name, stat.file_type(), stat.rdev)
+}
+
+/// A new device node, FIFO or socket: `S_IFBLK` and so on, with its device numbers.
+pub(super) fn create_special(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    file_type: u32,
+    (major, minor): (u32, u32),
+) -> Result<(), Errno> {
+    let kind = SFlag::from_bits_truncate(file_type);
+    let device = makedev(major.into(), minor.into());
+    mknodat(dir, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
 }
 
 /// Why metadata could not be applied.
@@ -57,21 +62,42 @@ pub(super) enum Failure {
 }
 
 /// Gives the target the source's owner, attributes, mode and times; returns the attributes that it cannot have.
-///
-/// The order matters: a change of owner takes away setuid bits and capabilities, and the mode is the last word over what
-/// an ACL says of the group. Times come last, as all else changes them.
 pub(super) fn apply(source: impl AsFd, target: impl AsFd, stat: &Stat) -> Result<Vec<OsString>, Failure> {
-    let io = |error: Errno| Failure::Io(error.into());
-    let (owner, group) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
-    fchownat(&target, "", Some(owner), Some(group), AtFlags::AT_EMPTY_PATH).map_err(io)?;
+    set_owner(&target, stat.uid, stat.gid).map_err(Failure::Io)?;
     let refused = xattrs::sync(source, &target).map_err(|(name, error)| Failure::Attribute(name, error))?;
+    let mode = (stat.file_type() != libc::S_IFLNK).then_some(stat.mode);
+    set_mode_and_times(&target, mode, stat.atime, stat.mtime)?;
+    Ok(refused)
+}
+
+/// The first of three steps, whose order matters: a change of owner takes away setuid bits and capabilities, and the
+/// mode is the last word over what an ACL says of the group. Times come last, as all else changes them.
+pub(super) fn set_owner(target: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    let (owner, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(fchownat(
+        &target,
+        "",
+        Some(owner),
+        Some(group),
+        AtFlags::AT_EMPTY_PATH,
+    )?)
+}
+
+/// The last of the three; a symbolic link has no mode.
+pub(super) fn set_mode_and_times(
+    target: impl AsFd,
+    mode: Option<u32>,
+    atime: FileTime,
+    mtime: FileTime,
+) -> Result<(), Failure> {
+    let io = |error: Errno| Failure::Io(error.into());
     let path = proc_path(&target);
-    if stat.file_type() != libc::S_IFLNK {
-        let mode = Mode::from_bits_truncate(stat.mode & 0o7777);
+    if let Some(mode) = mode {
+        let mode = Mode::from_bits_truncate(mode & 0o7777);
         fchmodat(nix::fcntl::AT_FDCWD, &path, mode, FchmodatFlags::FollowSymlink).map_err(io)?;
     }
     // The link of procfs leads to the inode itself, and goes no further where that is a symbolic link.
-    let (atime, mtime) = (time_spec(stat.atime), time_spec(stat.mtime));
+    let (atime, mtime) = (time_spec(atime), time_spec(mtime));
     utimensat(
         nix::fcntl::AT_FDCWD,
         &path,
@@ -79,8 +105,20 @@ pub(super) fn apply(source: impl AsFd, target: impl AsFd, stat: &Stat) -> Result
         &mtime,
         UtimensatFlags::FollowSymlink,
     )
-    .map_err(io)?;
-    Ok(refused)
+    .map_err(io)
+}
+
+/// The same for an open file, whose descriptor needs no way through procfs.
+pub(super) fn set_file_mode_and_times(
+    file: &File,
+    mode: Option<u32>,
+    atime: FileTime,
+    mtime: FileTime,
+) -> io::Result<()> {
+    if let Some(mode) = mode {
+        fchmod(file, Mode::from_bits_truncate(mode & 0o7777))?;
+    }
+    Ok(futimens(file, &time_spec(atime), &time_spec(mtime))?)
 }
 
 /// FS_NOCOW_FL of linux/fs.h.

@@ -77,7 +77,7 @@ impl Stamper {
 /// How long after the look a change could still carry the same ctime; None if none could.
 ///
 /// A ctime in the future (a clock that was set back) is not such a case: the next change would carry another.
-fn settles_in(ctime: FileTime, looked_at: FileTime) -> Option<Duration> {
+pub(super) fn settles_in(ctime: FileTime, looked_at: FileTime) -> Option<Duration> {
     let nanos = |time: FileTime| i128::from(time.secs) * SECOND_NANOS + i128::from(time.nanos);
     // A filesystem that keeps whole seconds gives itself away.
     let resolution = if ctime.nanos == 0 {

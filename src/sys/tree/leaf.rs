@@ -16,6 +16,7 @@ use super::copy::{self, Stop};
 use super::entry::{self, Failure};
 use super::fingerprint::{Key, Stamp};
 use super::links::Links;
+use super::origin;
 use super::remove::remove_at;
 use super::report::{Note, Notes};
 use crate::sys::error::{Result, SysError};
@@ -64,6 +65,15 @@ impl Cloner<'_> {
             apply(&mut self.notes, node, &target, &stat, || {
                 self.source.path_of(name)
             })?;
+            if self.notes_origins() && origin::concerns(&stat) && !stamp.is_racy() {
+                let after = self
+                    .look(&file)
+                    .map_err(|error| self.source.error(name, error))?
+                    .1;
+                if after.same_state(stamp) {
+                    origin::write(&target, &stat);
+                }
+            }
         } else {
             self.make(name, |dir, name| entry::create_other(dir, name, node, &stat))?;
             let target = entry::open_made(self.target.dir(), name);
@@ -83,6 +93,10 @@ impl Cloner<'_> {
     /// The state to be held against the next pass, where stores through memory mappings are to show.
     fn look_after_exposing(&self, file: &File) -> io::Result<(Stat, Stamp)> {
         copy::expose_mapped_writes(file)?;
+        self.look(file)
+    }
+
+    fn look(&self, file: &File) -> io::Result<(Stat, Stamp)> {
         let looked_at = FileTime::now();
         let stat = Stat::fresh(file)?;
         Ok((stat, self.stamper.stamp(&stat, looked_at)))

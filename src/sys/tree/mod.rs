@@ -5,6 +5,7 @@
 //! handle that pins its inode, and no walk leaves the mount that it began on. Depth is bounded by memory only: few
 //! directories are kept open, and the others are found again through `..` and checked to be the same.
 
+mod build;
 mod clone;
 mod copy;
 mod descent;
@@ -12,8 +13,11 @@ mod entry;
 mod fingerprint;
 mod leaf;
 mod links;
+mod origin;
 mod remove;
 mod report;
+mod source;
+mod target;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -22,12 +26,16 @@ mod xattrs;
 
 use std::path::Path;
 
+pub use build::{Attributes, InsidePath, Special, TreeBuilder};
 pub use remove::remove_tree;
 pub use report::{CloneReport, Consistency, Note, Totals};
+pub use source::{Pinned, Source, SourceFile};
+pub use target::{Kept, Metadata, Place, Target};
 pub use usage::{Usage, disk_usage};
 pub(super) use walk::walk;
 
 use super::error::Result;
+pub use super::handle::{FileTime, Stat};
 
 /// How the data of files get into a clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +66,8 @@ impl Monitor for () {}
 /// What is kept: modes with setuid, setgid and sticky bits, owners, access and modification times in nanoseconds,
 /// extended attributes and with them ACLs and capabilities, symbolic links, hard links within the tree, holes, device
 /// nodes, FIFOs, sockets, names of any bytes, and on btrfs the no-copy-on-write flag. What is not: creation times,
-/// inode flags such as immutable, preallocated space, and a project id (new files take that of `target`).
+/// inode flags such as immutable, preallocated space, a project id (new files take that of `target`), and windlass's own
+/// attributes.
 ///
 /// - An attribute that the target's filesystem does not support at all is left out and noted; any other failure with an
 ///   attribute is an error.

@@ -2,31 +2,54 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use xattr::FileExt;
+
+use super::origin;
 use crate::sys::handle::proc_path;
 
+/// What went wrong, with the attribute's name.
+type Failed = (OsString, io::Error);
+
 /// Makes the target's attributes the same as the source's; returns the names that its filesystem does not support.
-/// An error names the attribute.
+/// An error names the attribute. Any handles will do, `O_PATH` ones and those on symbolic links too.
+pub(super) fn sync(source: impl AsFd, target: impl AsFd) -> Result<Vec<OsString>, Failed> {
+    set(target, &read(source)?)
+}
+
+/// All attributes but windlass's own, in the kernel's order.
+pub(super) fn read(source: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>, Failed> {
+    let path = proc_path(source);
+    let mut all = Vec::new();
+    for name in list(&path)? {
+        match xattr::get_deref(&path, &name) {
+            Ok(Some(value)) => all.push((name, value)),
+            // Removed since it was listed.
+            Ok(None) => {}
+            Err(error) => return Err((name, error)),
+        }
+    }
+    Ok(all)
+}
+
+/// Makes the target's attributes these, as [`sync`] does.
 ///
-/// Any handles will do, `O_PATH` ones and those on symbolic links too. Attributes that the target got at its creation (from
-/// a default ACL above it, say) and the source does not have are removed, security labels excepted: those are policy.
-pub(super) fn sync(source: impl AsFd, target: impl AsFd) -> Result<Vec<OsString>, (OsString, io::Error)> {
-    let (source, target) = (proc_path(source), proc_path(target));
-    let list = |path| match xattr::list_deref(path) {
-        Ok(names) => Ok(names.filter(|name| !is_derived(name)).collect()),
-        Err(error) if is_unsupported(&error) => Ok(HashSet::new()),
-        Err(error) => Err(("(their list)".into(), error)),
-    };
-    let wanted: HashSet<OsString> = list(&source)?;
-    let present: HashSet<OsString> = list(&target)?;
-    for name in present
-        .difference(&wanted)
-        .filter(|name| !name.as_bytes().starts_with(b"security."))
-    {
-        match xattr::remove_deref(&target, name) {
+/// Attributes that the target got at its creation (from a default ACL above it, say) and that are not wanted are removed,
+/// security labels excepted: those are policy. One that is there already is not written again.
+pub(super) fn set(target: impl AsFd, wanted: &[(OsString, Vec<u8>)]) -> Result<Vec<OsString>, Failed> {
+    let path = proc_path(target);
+    let present = list(&path)?;
+    let names: HashSet<&OsStr> = wanted.iter().map(|(name, _)| name.as_os_str()).collect();
+    for name in &present {
+        if names.contains(name.as_os_str()) || name.as_bytes().starts_with(b"security.") {
+            continue;
+        }
+        match xattr::remove_deref(&path, name) {
             // ENODATA: gone together with another one.
             Err(error) if error.raw_os_error() != Some(libc::ENODATA) => {
                 return Err((name.clone(), error));
@@ -35,21 +58,36 @@ pub(super) fn sync(source: impl AsFd, target: impl AsFd) -> Result<Vec<OsString>
         }
     }
     let mut refused = Vec::new();
-    for name in wanted {
-        match copy(&source, &target, &name) {
+    for (name, value) in wanted {
+        let same = |there: Option<Vec<u8>>| there.is_some_and(|there| there == *value);
+        if present.contains(name) && xattr::get_deref(&path, name).is_ok_and(same) {
+            continue;
+        }
+        match xattr::set_deref(&path, name, value) {
             Ok(()) => {}
-            Err(error) if is_unsupported(&error) => refused.push(name),
-            Err(error) => return Err((name, error)),
+            Err(error) if is_unsupported(&error) => refused.push(name.clone()),
+            Err(error) => return Err((name.clone(), error)),
         }
     }
     Ok(refused)
 }
 
-fn copy(source: &std::path::Path, target: &std::path::Path, name: &OsStr) -> io::Result<()> {
-    match xattr::get_deref(source, name)? {
-        Some(value) => xattr::set_deref(target, name, &value),
-        // Removed since it was listed.
-        None => Ok(()),
+/// Whether a file has no attributes that [`set`] would look at twice.
+pub(super) fn has_none(file: &File) -> bool {
+    let is_policy = |name: &OsString| name.as_bytes().starts_with(b"security.");
+    match file.list_xattr() {
+        Ok(mut names) => names.all(|name| is_policy(&name) || is_derived(&name) || origin::is_own(&name)),
+        Err(error) => is_unsupported(&error),
+    }
+}
+
+fn list(path: &Path) -> Result<Vec<OsString>, Failed> {
+    match xattr::list_deref(path) {
+        Ok(names) => Ok(names
+            .filter(|name| !is_derived(name) && !origin::is_own(name))
+            .collect()),
+        Err(error) if is_unsupported(&error) => Ok(Vec::new()),
+        Err(error) => Err(("(their list)".into(), error)),
     }
 }
 

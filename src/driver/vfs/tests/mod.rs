@@ -1,12 +1,13 @@
 //! The driver on real filesystems: the conformance suite, and what only this driver can do or suffer.
 
+mod fill;
 mod sizes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::driver::conformance::{self, Fixture, removal, taking, wish};
+use crate::driver::conformance::{self, Fixture, filling, removal, taking, wish};
 use crate::driver::{CloneOf, Origin};
 use crate::model::{Name, RootDirectory, SnapshotId, VolumeId};
 use crate::sys::testing::{Kind, TestFs};

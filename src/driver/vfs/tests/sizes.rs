@@ -1,6 +1,8 @@
 //! Sizes are enforced where the filesystem can, by each kind of quota, and survive every operation.
 
 use super::*;
+use crate::driver::Target;
+use crate::sys::quota::{self, ProjectId};
 
 /// Writes until the filesystem refuses; how many whole MiB it took.
 fn fill(path: &Path) -> (usize, std::io::Error) {
@@ -15,6 +17,17 @@ fn fill(path: &Path) -> (usize, std::io::Error) {
         }
     }
     panic!("nothing was refused");
+}
+
+/// The project of a fill's target, which is none but its own; `None` where sizes are not enforced by projects.
+fn aside(vfs: &Vfs, target: &Path) -> Option<ProjectId> {
+    let Quotas::Projects { path } = &vfs.quotas else {
+        return None;
+    };
+    let project = quota::project_of(target).expect("a project");
+    let usage = quota::usage(path, project).expect("usage");
+    assert_eq!(usage.limit_bytes, Some(10 << 20));
+    Some(project)
 }
 
 /// What every kind of quota has to do.
@@ -69,6 +82,37 @@ fn sizes_are_enforced(fs: &TestFs) {
         };
         volume = vfs.revert(&revert).expect("reverted");
         within(&volume, 2, 4);
+    }
+    // So is what is filled in, beside the data that are there; 6 MiB and 12 would be too much for both.
+    let fill = filling(&volume);
+    let Target::Tree { path } = vfs.open_target(&fill).expect("a target") else {
+        unreachable!("a tree")
+    };
+    let (written, _) = self::fill(&path.join("big"));
+    assert!((8..=10).contains(&written), "{written} MiB");
+    // What did not fit is given up; the next one fits.
+    let first = aside(&vfs, &path);
+    let outcome = vfs.recover(&Operation::Fill(fill)).expect("given up");
+    assert_eq!(outcome, Outcome::Undone);
+    assert_eq!(
+        fs::metadata(place(&volume).join("f")).expect("there").len(),
+        6 << 20
+    );
+    let fill = filling(&volume);
+    let Target::Tree { path } = vfs.open_target(&fill).expect("a target") else {
+        unreachable!("a tree")
+    };
+    let second = aside(&vfs, &path);
+    fs::write(path.join("f"), vec![2; 6 << 20]).expect("written");
+    let volume = vfs.fill(&fill).expect("filled");
+    within(&volume, 2, 4);
+    for project in [first, second].into_iter().flatten() {
+        let usage = quota::usage(fs.path(), project).expect("usage");
+        assert_eq!(
+            (usage.limit_bytes, usage.used_bytes),
+            (None, 0),
+            "{project:?} is free again"
+        );
     }
     vfs.remove(&removal(&volume, OnRemove::Trash)).expect("removed");
     let volume = vfs

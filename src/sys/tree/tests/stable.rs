@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{assert_same, differences, make_everything, ready, settle, sh};
 use crate::sys::testing::{Kind, TestFs};
-use crate::sys::tree::{Consistency, How, Monitor, clone_tree, clone_tree_stable};
+use crate::sys::tree::{Consistency, FileTime, How, Monitor, Source, Stat, clone_tree, clone_tree_stable};
 
 /// Does something to the source after so many entries.
 struct After<F: FnOnce() + Send> {
@@ -239,5 +239,69 @@ fn stores_through_a_mapping_are_noticed() {
         assert_eq!(fs::read(target.join("mapped")).expect("read")[0], b'2', "{how:?}");
         drop(orders);
         child.wait().expect("reaped");
+    }
+}
+
+/// The name, inode number and ctime of each file, as a backup learns them.
+fn as_a_backup_sees(tree: &Path) -> Vec<(String, u64, FileTime)> {
+    let source = Source::open(tree).expect("a tree");
+    let names = source.names().expect("readable").into_iter();
+    names
+        .map(|name| {
+            let looked = source.look(&name).expect("readable").expect("there");
+            let pinned = source.pin(&name).expect("readable").expect("there");
+            let own = |(name, _): &(std::ffi::OsString, _)| name.to_string_lossy().contains("windlass");
+            assert!(!pinned.xattrs().expect("readable").iter().any(own), "{name:?}");
+            let state = |stat: &Stat| (stat.ino, stat.ctime);
+            assert_eq!(state(&looked), state(&pinned.stat), "{name:?}");
+            if looked.file_type() == libc::S_IFREG {
+                let opened = pinned.open().expect("opens").stat;
+                assert_eq!(state(&looked), state(&opened), "{name:?}");
+            }
+            (name.to_string_lossy().into_owned(), looked.ino, looked.ctime)
+        })
+        .collect()
+}
+
+/// Each snapshot of reflinks has inodes of its own, and backups of it read every file of the volume again.
+#[test]
+fn files_that_did_not_change_between_two_snapshots_of_reflinks_look_the_same() {
+    if !ready() {
+        return;
+    }
+    for (fs, how) in fixtures().into_iter().filter(|(_, how)| *how == How::Reflink) {
+        let at = |name: &str| fs.path().join(name);
+        fs::create_dir(at("v")).expect("made");
+        for name in ["same", "changed", "replaced", "touched"] {
+            fs::write(at("v").join(name), "content").expect("written");
+        }
+        fs::write(at("v/one"), "two names").expect("written");
+        fs::hard_link(at("v/one"), at("v/two")).expect("linked");
+        settle();
+        clone_tree_stable(at("v"), at("first"), how, 5, &()).expect("cloned");
+        let before = as_a_backup_sees(&at("first"));
+        // Same size and, set back, the same modification time.
+        sh(&format!(
+            "cd {}; touch -r changed stamp; printf CONTENT >changed; touch -r stamp changed; rm stamp; \
+             cp -p replaced new; mv new replaced; chmod 600 touched",
+            at("v").display()
+        ));
+        clone_tree_stable(at("v"), at("second"), how, 5, &()).expect("cloned");
+        let after = as_a_backup_sees(&at("second"));
+        let same: Vec<&str> = (before.iter().zip(&after).filter(|(one, other)| one == other))
+            .map(|(one, _)| one.0.as_str())
+            .collect();
+        assert_eq!(same, ["same"], "names of one inode are always read");
+        assert_eq!(
+            (before[3].1, before[3].2),
+            {
+                let stat = Stat::of(fs::File::open(at("v/same")).expect("opens")).expect("statx");
+                (stat.ino, stat.ctime)
+            },
+            "they look as the original does"
+        );
+        // What is made from a snapshot is a tree of its own.
+        clone_tree(at("first"), at("revert"), how, &()).expect("cloned");
+        assert_ne!(as_a_backup_sees(&at("revert")), before);
     }
 }

@@ -1,0 +1,4 @@
+//! The URL of a destination.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| windlass::engine::fuzzing::destination(data));

@@ -1,0 +1,4 @@
+//! A key file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| windlass::engine::fuzzing::key_file(data));

@@ -1,0 +1,4 @@
+//! A lock.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| windlass::engine::fuzzing::lock_file(data));

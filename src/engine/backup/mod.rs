@@ -1,0 +1,134 @@
+//! Backups: what all of them have in common. The lock, the writer, and the snapshot at the end.
+
+mod assembly;
+pub mod block;
+mod files;
+mod record;
+pub mod tree;
+mod walk;
+
+use std::sync::Arc;
+
+use super::manifest::Kind;
+use super::writer::Written;
+use super::{
+    Access, Backup, Id, Lock, Manifest, Progress, Repository, Result, SnapshotFile, Summary, Writer, repair,
+};
+
+/// The tag that all our snapshots have.
+const TAG: &str = "windlass";
+
+/// What a backup is of, and how it is made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What it is of.
+    pub manifest: Manifest,
+    /// The host that the record names.
+    pub hostname: String,
+    /// zstd's level.
+    pub level: i32,
+}
+
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupReport {
+    /// The backup.
+    pub backup: Backup,
+    /// What was written for it.
+    pub written: Written,
+    /// The backup that it was made in comparison with.
+    pub parent: Option<Id>,
+}
+
+/// What the walk over a source gives.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Content {
+    /// The root directory.
+    pub tree: Option<Id>,
+    /// Files that the parent did not have, had otherwise, and had the same.
+    pub files: (u64, u64, u64),
+    /// Bytes in the backup.
+    pub bytes: u64,
+}
+
+/// Makes a backup: `walk` stores the content, and the snapshot follows when all of it is confirmed.
+pub(super) fn make(
+    repository: &Repository,
+    request: &Request,
+    progress: &Arc<Progress>,
+    walk: impl FnOnce(&Writer, Option<&Backup>) -> Result<Content>,
+) -> Result<BackupReport> {
+    let start = super::now();
+    progress.phase("preparing");
+    let lock = Lock::take(repository, Access::Shared)?;
+    repository.refresh()?;
+    let parent = newest_of_volume(repository, &request.manifest)?;
+    if parent.is_none() {
+        // The first one is the long one: what was sent before an interruption is not sent again. Later ones would pay a
+        // listing of all packs for a little.
+        repair::adopt(repository, &lock, progress)?;
+    }
+    let writer = Writer::new(repository, request.level, progress)?;
+    progress.phase("backing up");
+    let content = walk(&writer, parent.as_ref())?;
+    progress.phase("finishing");
+    let written = writer.finish(&lock)?;
+    let tree = content.tree.expect("a walk that succeeds has a root");
+    let record = SnapshotFile {
+        time: super::now(),
+        parent: parent.as_ref().map(|parent| parent.id),
+        tree,
+        paths: vec![format!("/{}", request.manifest.volume.name)],
+        hostname: request.hostname.clone(),
+        username: "windlass".to_owned(),
+        tags: vec![TAG.to_owned()],
+        program_version: format!("windlass {}", env!("CARGO_PKG_VERSION")),
+        original: None,
+        summary: Some(Summary {
+            backup_start: start,
+            backup_end: super::now(),
+            files_new: content.files.0,
+            files_changed: content.files.1,
+            files_unmodified: content.files.2,
+            data_blobs: written.data_blobs,
+            tree_blobs: written.tree_blobs,
+            data_added: written.new_bytes,
+            data_added_packed: written.stored_bytes,
+            total_files_processed: content.files.0 + content.files.1 + content.files.2,
+            total_bytes_processed: content.bytes,
+            windlass_bytes_read: progress.figures().read_bytes,
+            other: serde_json::Map::new(),
+        }),
+        windlass: Some(request.manifest.clone()),
+        other: serde_json::Map::new(),
+    };
+    // The writer looked before it wrote the index.
+    lock.check_again()?;
+    let json = serde_json::to_vec(&record).expect("text and numbers can be written as JSON");
+    let id = repository.write_file("snapshots", &json)?;
+    let parent = record.parent;
+    Ok(BackupReport {
+        backup: Backup { id, record },
+        written,
+        parent,
+    })
+}
+
+/// The backup to compare with: the newest of this volume and kind.
+fn newest_of_volume(repository: &Repository, manifest: &Manifest) -> Result<Option<Backup>> {
+    let same = |backup: &Backup| {
+        backup
+            .manifest()
+            .is_some_and(|theirs| theirs.volume.id == manifest.volume.id && theirs.kind == manifest.kind)
+    };
+    Ok(repository.backups()?.into_iter().rev().find(same))
+}
+
+/// Whether a manifest is of a kind.
+pub(super) fn is_of(manifest: &Manifest, kind: Kind) -> Result<()> {
+    if manifest.kind == kind {
+        return Ok(());
+    }
+    let why = format!("the backup is of kind {:?}, not {kind:?}", manifest.kind);
+    Err(super::EngineError::Invalid(why.to_lowercase()))
+}

@@ -1,0 +1,56 @@
+//! Amazon's credentials, from the places that Amazon's own programs look at; an empty variable counts as not given.
+//!
+//! `docker plugin set` and files of variables leave empty ones behind, and Amazon's programs take them for nothing. The
+//! signer's own look at the environment does not: an empty key would hide the profile, an empty token would be sent.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider};
+use reqsign_core::{Context, Env, ProvideCredential, ProvideCredentialChain, Result};
+
+/// Where credentials come from: the usual chain, with this profile where one is named.
+pub(super) fn chain(profile: Option<&str>) -> ProvideCredentialChain<Credential> {
+    let mut usual = DefaultCredentialProvider::builder();
+    if let Some(profile) = profile {
+        usual = usual.with_profile(profile);
+    }
+    ProvideCredentialChain::new().push(WithoutEmpty(usual.build()))
+}
+
+/// The usual chain, in an environment without empty variables.
+#[derive(Debug)]
+struct WithoutEmpty(DefaultCredentialProvider);
+
+impl ProvideCredential for WithoutEmpty {
+    type Credential = Credential;
+
+    async fn provide_credential(&self, context: &Context) -> Result<Option<Credential>> {
+        self.0.provide_credential(&context.clone().with_env(Given)).await
+    }
+}
+
+/// The variables that are given. One that is no text is none of these, and no reason to fail.
+#[derive(Debug)]
+struct Given;
+
+impl Env for Given {
+    fn var(&self, name: &str) -> Option<String> {
+        text(std::env::var_os(name)?)
+    }
+
+    fn vars(&self) -> HashMap<String, String> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+            .collect()
+    }
+
+    fn home_dir(&self) -> Option<PathBuf> {
+        std::env::home_dir()
+    }
+}
+
+fn text(value: OsString) -> Option<String> {
+    value.into_string().ok().filter(|value| !value.is_empty())
+}
