@@ -120,6 +120,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "error, warn, info, debug or trace (info)",
     },
     Setting {
+        name: "managed-plugin",
+        reloads: false,
+        about: "true: guard against what the engine does below a plugin's mounts (false)",
+    },
+    Setting {
         name: "mount-root",
         reloads: false,
         about: "where volumes are mounted (default: <root>/mounts)",
@@ -199,6 +204,8 @@ pub struct Config {
     pub group: Option<String>,
     /// Where volumes are mounted.
     pub mount_root: PathBuf,
+    /// Whether the daemon is a plugin that the engine starts, stops, and cleans up after.
+    pub managed_plugin: bool,
     /// Where the log goes instead of standard output.
     pub log: Option<PathBuf>,
     /// What a SIGHUP can change.
@@ -335,6 +342,7 @@ pub fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     compare("docker-socket", running.docker_socket == wanted.docker_socket);
     compare("admin-socket", running.admin_sockets == wanted.admin_sockets);
     compare("group", running.group == wanted.group);
+    compare("managed-plugin", running.managed_plugin == wanted.managed_plugin);
     compare("mount-root", running.mount_root == wanted.mount_root);
     compare("log", running.log == wanted.log);
     compare("cache", running.cache == wanted.cache);
@@ -361,6 +369,7 @@ fn defaults(root: PathBuf) -> Config {
         admin_sockets: Vec::new(),
         group: None,
         mount_root: PathBuf::new(),
+        managed_plugin: false,
         log: None,
         live: Settings::default(),
         state_id: None,
@@ -412,6 +421,7 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "jobs" => config.jobs = usize::try_from(count(name, single()?, 64)?).expect("at most 64"),
         "log" => config.log = Some(path(name, single()?)?),
         "log-level" => config.live.log_level = level(name, single()?)?,
+        "managed-plugin" => config.managed_plugin = boolean(name, single()?)?,
         "mount-root" => config.mount_root = path(name, single()?)?,
         "mount-wait" => config.live.mount_wait = mount_wait(name, single()?)?,
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
@@ -696,6 +706,7 @@ mod tests {
             ("backup-connections", "0"),
             ("backup-upload-limit", "10"),
             ("backup-encrypt", "no"),
+            ("managed-plugin", "perhaps"),
             ("mount-wait", "3m"),
             ("jobs", "many"),
         ] {

@@ -21,11 +21,12 @@ use crate::driver::devicemapper::{self, Devicemapper};
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, DriverOptions};
 use crate::model::{InvalidValue, Secret, nearest};
-use crate::service::{DriverSlot, Parts, Service, ServiceError};
+use crate::service::{Aftermath, CLEANING, DriverSlot, Parts, Service, ServiceError};
 use crate::state::{self, State, StateError};
 use crate::sys::boot;
 use crate::sys::error::SysError;
 use crate::sys::lock::FileLock;
+use crate::sys::mount_points::MountPoints;
 use crate::sys::socket::{self, SocketGroup};
 
 /// The drivers that this program has.
@@ -107,8 +108,26 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
             wanted,
         });
     }
+    let boot = boot::boot_id()?.to_string();
+    let aftermath = match config.managed_plugin {
+        true => Aftermath::of(&state, &boot)?,
+        false => Aftermath::None,
+    };
+    if aftermath == Aftermath::StartAgain {
+        log::info!(
+            "the engine ended the plugin with volumes mounted; it ends now, for the engine to start it with clean mounts"
+        );
+        std::thread::sleep(CLEANING);
+        Aftermath::ends(&state, &boot)?;
+        return Ok(());
+    }
     let slots = slots(&config, &state)?;
-    make_dir(&config.mount_root, 0o700)?;
+    let mount_points = if config.managed_plugin {
+        MountPoints::guarded(config.mount_root.clone(), config.root.join("mount-points"))
+    } else {
+        MountPoints::plain(config.mount_root.clone())
+    };
+    mount_points.ensure()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -116,12 +135,13 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
     let parts = Parts {
         state,
         drivers: slots,
-        mount_root: config.mount_root.clone(),
-        boot: boot::boot_id()?.to_string(),
+        mount_points,
+        boot,
         process: boot::process_id().to_string(),
         settings: config.live.clone(),
         cache: config.cache.clone(),
         jobs: config.jobs,
+        aftermath,
     };
     let layers = Layers {
         command_line,
@@ -192,6 +212,11 @@ async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), 
     stop.send_replace(true);
     if !service.stop(PATIENCE).await {
         log::warn!("an operation did not end in time; the next start finishes or undoes it");
+    }
+    if running.managed_plugin
+        && let Err(error) = service.remember_stop()
+    {
+        log::warn!("whether volumes are mounted cannot be remembered: {error}");
     }
     for server in servers {
         // Idle connections of clients are not waited for.

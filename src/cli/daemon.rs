@@ -41,6 +41,9 @@ pub struct DaemonArgs {
     /// Where volumes are mounted [default: <root>/mounts]
     #[arg(long, value_name = "DIRECTORY")]
     pub mount_root: Option<PathBuf>,
+    /// Guard against what the engine does below the mounts of a managed plugin
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub managed_plugin: Option<bool>,
     /// The socket of Docker's protocol [default: /run/docker/plugins/windlass.sock]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
@@ -151,6 +154,7 @@ impl DaemonArgs {
             ("jobs", one(self.jobs.clone())),
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
+            ("managed-plugin", one(self.managed_plugin.map(|v| v.to_string()))),
             ("mount-root", one(self.mount_root.as_deref().map(text))),
             ("mount-wait", one(self.mount_wait.clone())),
             ("on-remove", one(self.on_remove.clone())),

@@ -96,7 +96,7 @@ fn every_command_is_understood_with_flags_before_and_after() {
         "daemon",
         "--socket /x daemon --root /r --log /l --drivers vfs --drivers devicemapper --driver-opts a.b=c \
          --driver-opts d=e --mnt-ns /proc/1/ns/mnt --ignore-docker-delete --create-on-docker-mount=false \
-         --cmd-timeout 1m --config /c --debug",
+         --cmd-timeout 1m --config /c --debug --managed-plugin",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");

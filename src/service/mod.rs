@@ -3,6 +3,7 @@
 //! The only room that joins drivers and records. Every change runs under its volume's lock, as a recorded
 //! [`Operation`], in a task of its own, so that a caller who hangs up does not cut it in two. Reading is from memory.
 
+mod aftermath;
 mod backup_work;
 mod backups;
 mod catalog;
@@ -12,6 +13,7 @@ mod events;
 mod fills;
 mod jobs;
 mod locks;
+mod mounted;
 mod mounts;
 mod operation;
 mod repositories;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+pub use aftermath::{Aftermath, CLEANING};
 pub use backups::{BackupWish, Listed};
 pub use catalog::Entry;
 pub use drivers::{DriverSlot, Open};
@@ -45,6 +48,7 @@ pub use volumes::{CreateRequest, RemoveRequest};
 use crate::driver::Operation;
 use crate::model::{Name, Settings, Time};
 use crate::state::State;
+use crate::sys::mount_points::MountPoints;
 use catalog::Catalog;
 use jobs::Jobs;
 use locks::Locks;
@@ -62,8 +66,8 @@ pub struct Parts {
     pub state: State,
     /// The drivers, the default one first.
     pub drivers: Vec<DriverSlot>,
-    /// Below which directory volumes are mounted.
-    pub mount_root: PathBuf,
+    /// Where volumes are mounted.
+    pub mount_points: MountPoints,
     /// The identity of this boot of the machine.
     pub boot: String,
     /// The identity of this run of the daemon.
@@ -74,12 +78,14 @@ pub struct Parts {
     pub cache: PathBuf,
     /// How many backups, and how many restores, run at once.
     pub jobs: usize,
+    /// What the last stop left.
+    pub aftermath: Aftermath,
 }
 
 struct Inner {
     state: State,
     drivers: Vec<DriverSlot>,
-    mount_root: PathBuf,
+    mount_points: MountPoints,
     boot: String,
     process: String,
     started: Time,
@@ -100,6 +106,8 @@ struct Inner {
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
     ready: watch::Sender<bool>,
+    /// False while somebody may still take away what the start has mounted.
+    settled: watch::Sender<bool>,
     stopping: AtomicBool,
     /// One receiver per change under way.
     busy: watch::Sender<()>,
@@ -121,17 +129,18 @@ impl Service {
         let Parts {
             state,
             drivers,
-            mount_root,
+            mount_points,
             boot,
             process,
             settings,
             cache,
             jobs,
+            aftermath,
         } = parts;
         let inner = Inner {
             state,
             drivers,
-            mount_root,
+            mount_points,
             boot,
             process,
             started: Time::now(),
@@ -147,6 +156,7 @@ impl Service {
             uses: Uses::default(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
+            settled: watch::channel(aftermath != Aftermath::Settle).0,
             stopping: AtomicBool::new(false),
             busy: watch::channel(()).0,
             stopped: Notify::new(),

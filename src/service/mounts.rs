@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::catalog::Entry;
 use super::{By, CreateRequest, Result, Service, ServiceError};
@@ -16,6 +17,9 @@ use crate::driver::{Driver, DriverError, Scope, Users};
 use crate::model::{InvalidValue, Name, Time};
 use crate::state::Hold;
 use crate::sys::fault;
+
+/// How long a user of a volume may be one that is just passing.
+const PASSING: Duration = Duration::from_millis(500);
 
 /// The beginning of mount ids of the command line.
 const OWN: &str = "windlass:";
@@ -36,8 +40,9 @@ impl Service {
                 Box::pin(this.create(request)).await?;
             }
             this.await_restore(&name).await?;
+            this.settled().await;
             let _held = this.0.locks.lock(name.as_str()).await;
-            let target = this.0.mount_root.join(&name);
+            let target = this.0.mount_points.at(&name);
             this.hold(&name, &id, &target).await?;
             Ok(target)
         })
@@ -53,7 +58,7 @@ impl Service {
             let _held = this.0.locks.lock(name.as_str()).await;
             let target = match mount_point {
                 Some(path) => acceptable(path)?,
-                None => this.0.mount_root.join(&name),
+                None => this.0.mount_points.at(&name),
             };
             let id = format!("{OWN}{}", target.display());
             if this
@@ -82,7 +87,7 @@ impl Service {
                 return Ok(());
             };
             this.release(&name, hold.clone()).await?;
-            let target = this.0.mount_root.join(&name);
+            let target = this.0.mount_points.at(&name);
             match this.unmount_if_free(&name, &target).await {
                 // The container is gone, or going; what still works there keeps only this host's own mount busy.
                 Err(ServiceError::Driver(DriverError::Busy { by, .. })) => {
@@ -118,7 +123,7 @@ impl Service {
                 .iter()
                 .map(|hold| PathBuf::from(&hold.mount_id[OWN.len()..]))
                 .collect();
-            targets.push(this.0.mount_root.join(&name));
+            targets.push(this.0.mount_points.at(&name));
             targets.dedup();
             let left: Vec<&Hold> = if force { Vec::new() } else { docker };
             let keeps_main = !left.is_empty();
@@ -126,7 +131,7 @@ impl Service {
             // of no mount, and the next start mounts them again: as if this had never been asked.
             for target in targets
                 .iter()
-                .filter(|t| !keeps_main || **t != this.0.mount_root.join(&name))
+                .filter(|t| !keeps_main || **t != this.0.mount_points.at(&name))
             {
                 this.take_away(&name, target).await?;
             }
@@ -187,9 +192,8 @@ impl Service {
         if !own.is_empty() {
             return in_use(listed(&own), true);
         }
-        let target = self.0.mount_root.join(&name);
-        let (volume, ours, asked) = (entry.volume.clone(), vec![target.clone()], driver.clone());
-        match self.blocking(move |_| Ok(asked.users(&volume, &ours)?)).await? {
+        let target = self.0.mount_points.at(&name);
+        match self.lasting_users(entry, driver, &target).await? {
             Users::Known(users) if !users.is_empty() => return in_use(users.join(", "), false),
             Users::Known(_) => {}
             Users::Unknown => {
@@ -209,6 +213,22 @@ impl Service {
             self.forget(&name, hold).await?;
         }
         Ok(())
+    }
+
+    /// Who uses the volume besides its mount at `target`, and goes on to use it: a container that is being started has a copy
+    /// of every mount until it has its own root, a few milliseconds or, on a busy machine, some hundred.
+    async fn lasting_users(&self, entry: &Entry, driver: &Arc<dyn Driver>, target: &Path) -> Result<Users> {
+        let began = Instant::now();
+        loop {
+            let (volume, ours, asked) = (entry.volume.clone(), [target.to_owned()], driver.clone());
+            let users = self.blocking(move |_| Ok(asked.users(&volume, &ours)?)).await?;
+            match &users {
+                Users::Known(found) if !found.is_empty() && began.elapsed() < PASSING => {
+                    tokio::time::sleep(PASSING / 10).await;
+                }
+                _ => return Ok(users),
+            }
+        }
     }
 
     /// Mounts at `target` if need be and counts `id`.
@@ -238,16 +258,13 @@ impl Service {
             },
         };
         let (at, recorded) = (target.to_owned(), hold.clone());
-        let own_place = target.starts_with(&self.0.mount_root);
+        let own_place = self.0.mount_points.contain(target);
         self.blocking(move |inner| {
             fault::point("mount.asked");
             if own_place {
-                std::fs::create_dir_all(&at).map_err(|source| DriverError::System {
-                    doing: format!("cannot make the mount point {}", at.display()),
-                    source,
-                })?;
-            }
-            if !own_place {
+                let made = inner.mount_points.make(entry.volume.name.as_str());
+                made.map_err(DriverError::from)?;
+            } else {
                 // Only the records know a place that a person chose: without them nobody would take it away again.
                 inner.state.put_hold(&inner.boot, &recorded)?;
                 fault::point("mount.recorded");
@@ -328,10 +345,10 @@ impl Service {
     pub(super) fn places(&self, entry: &Entry) -> Vec<PathBuf> {
         let place = |hold: &Hold| match hold.mount_id.strip_prefix(OWN) {
             Some(at) => PathBuf::from(at),
-            None => self.0.mount_root.join(&entry.volume.name),
+            None => self.0.mount_points.at(&entry.volume.name),
         };
         let mut places: Vec<PathBuf> = entry.holds.values().map(place).collect();
-        places.sort_by_key(|place| (!place.starts_with(&self.0.mount_root), place.clone()));
+        places.sort_by_key(|place| (!self.0.mount_points.contain(place), place.clone()));
         places.dedup();
         places
     }
@@ -344,9 +361,8 @@ impl Service {
         self.blocking(move |inner| {
             driver.unmount(&volume, &at)?;
             fault::point("unmount.acted");
-            if at.starts_with(&inner.mount_root) {
-                // Not empty or not there: either way nothing to do.
-                let _ = std::fs::remove_dir(&at);
+            if inner.mount_points.contain(&at) {
+                inner.mount_points.remove(volume.name.as_str());
             }
             Ok(())
         })

@@ -52,7 +52,7 @@ impl Service {
             .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
         self.resume_jobs().await?;
         self.resume_restores().await?;
-        for task in [Task::Watch, Task::Trash, Task::Usage, Task::Warn] {
+        for task in [Task::Watch, Task::Mounts, Task::Trash, Task::Usage, Task::Warn] {
             let this = this.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -67,6 +67,7 @@ impl Service {
     async fn run(&self, task: Task) {
         match task {
             Task::Watch => self.keep_watching().await,
+            Task::Mounts => self.keep_mounted().await,
             Task::Usage => self.keep_measuring().await,
             Task::Warn => self.keep_warning().await,
             Task::Trash => loop {
@@ -261,77 +262,12 @@ impl Service {
             });
         }
     }
-
-    /// Makes the kernel's mounts agree with the holds: what is held is mounted, what nobody holds is not.
-    async fn reconcile_mounts(&self, driver: Option<&'static str>) {
-        let ours = |entry: &&Entry| driver.is_none_or(|driver| entry.volume.driver == driver);
-        let held: Vec<Name> = self
-            .catalog()
-            .entries()
-            .filter(ours)
-            .filter(|e| !e.holds.is_empty())
-            .map(|e| e.volume.name.clone())
-            .collect();
-        for name in &held {
-            let _held = self.0.locks.lock(name.as_str()).await;
-            if let Err(error) = self.mount_again(name).await {
-                let message = format!("it is held and could not be mounted: {error}");
-                self.events().emit("warning", name, &[("message", message)]);
-            }
-        }
-        // Mount points of volumes that nobody holds: left by a crash between two steps of a mount or unmount.
-        let Ok(left) = std::fs::read_dir(&self.0.mount_root) else {
-            return;
-        };
-        for dir in left.filter_map(std::result::Result::ok) {
-            let name = dir.file_name().to_str().and_then(|name| Name::volume(name).ok());
-            let Some(name) = name.filter(|name| !held.contains(name)) else {
-                continue;
-            };
-            if self.catalog().get(&name).filter(ours).is_none() {
-                // The mount of a volume that is gone, or never was: only an empty directory may go.
-                let _ = std::fs::remove_dir(dir.path());
-                continue;
-            }
-            let _held = self.0.locks.lock(name.as_str()).await;
-            match self.take_away(&name, &dir.path()).await {
-                Ok(()) => log::info!("volume {name}: took away a mount that nobody holds"),
-                Err(error) => log::warn!("volume {name}: a mount that nobody holds stays: {error}"),
-            }
-        }
-    }
-
-    async fn mount_again(&self, name: &Name) -> Result<()> {
-        let entry = self.known(name)?;
-        let driver = self.driver_of(&entry.volume)?;
-        for target in self.places(&entry) {
-            let (at, volume, driver) = (target.clone(), entry.volume.clone(), driver.clone());
-            let fresh = self
-                .blocking(move |_| {
-                    if driver.is_mounted(&volume, &at)? {
-                        return Ok(false);
-                    }
-                    std::fs::create_dir_all(&at).map_err(|source| DriverError::System {
-                        doing: format!("cannot make the mount point {}", at.display()),
-                        source,
-                    })?;
-                    driver.mount(&volume, &at)?;
-                    Ok(true)
-                })
-                .await?;
-            if fresh {
-                log::info!("volume {name}: mounted again at {}", target.display());
-            }
-            self.catalog_mut()
-                .update(name, |entry| _ = entry.mounted.get_or_insert(target));
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Task {
     Watch,
+    Mounts,
     Trash,
     Usage,
     Warn,

@@ -18,6 +18,7 @@ pub mod holders;
 pub mod lock;
 pub mod loops;
 pub mod mount;
+pub mod mount_points;
 pub mod mountinfo;
 pub mod quota;
 pub mod reflink;

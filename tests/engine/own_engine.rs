@@ -63,9 +63,16 @@ impl OwnEngine {
         };
         // A containerd of the machine must not be found: it would start the containers outside of the namespaces.
         let hidden = "/run/docker /run/containerd /etc/docker";
+        // Copies of what other tests have mounted would make their volumes look used.
+        let forget = format!(
+            "awk -v all={}/ -v ours={} 'index($5, all) == 1 && index($5, ours) != 1 {{print $5}}' /proc/self/mountinfo \
+             | tac | xargs -r umount -l",
+            std::env::temp_dir().display(),
+            engine.dir.path().display(),
+        );
         // Shared as on a machine that systemd has started: what the engine's plugins mount depends on it.
         let prepared = engine.order(&format!(
-            "mount --make-rshared / && mkdir -p {hidden} && for dir in {hidden}; do mount -t tmpfs none $dir || break; done \
+            "({forget} || true) && mount --make-rshared / && mkdir -p {hidden} && for dir in {hidden}; do mount -t tmpfs none $dir || break; done \
              && ip link set lo up"
         ));
         if prepared != "0" {
@@ -102,6 +109,23 @@ impl OwnEngine {
         self.launch_again();
     }
 
+    /// The same, and a fifth of a second after the plugin has mounted its volumes anew, all below its directory is unmounted: so
+    /// does an engine that hears late of the old plugin's end.
+    pub fn kill_and_start_cleaning_late(&mut self, plugin: &str) {
+        assert_eq!(self.order("kill -KILL $engine; wait $engine; true"), "0");
+        let points = self.mount_points_of(plugin);
+        let done = self.path("cleaned");
+        let cleaner = format!(
+            "(while {points} | grep -q /mounted/; do sleep 0.02; done; until {points} | grep -q /mounted/; do sleep 0.02; done; \
+             sleep 0.2; {points} | xargs -rn1 umount -l; touch {}) &",
+            done.display()
+        );
+        assert_eq!(self.order(&cleaner), "0");
+        self.launch_again();
+        wait_until("it has been cleaned up late", || done.exists());
+        std::fs::remove_file(done).expect("it is there");
+    }
+
     fn launch_again(&mut self) {
         let driver = std::fs::read_to_string(self.path("driver")).expect("written at the first start");
         self.launch(&driver);
@@ -135,14 +159,35 @@ impl OwnEngine {
 
     /// Unmounts all that it sees below its directory of a plugin.
     pub fn unmount_plugin(&mut self, id: &str) {
-        let at = self.path("data/plugins").join(id);
-        let points = format!(
+        let points = self.mount_points_of(id);
+        // One may go with another: they are propagated to each other.
+        assert_eq!(
+            self.order(&format!("{points} | xargs -rn1 umount -l 2>/dev/null; true")),
+            "0"
+        );
+        let left = self.order(&format!("! {points} | grep -q ."));
+        assert_eq!(
+            left, "0",
+            "something is still mounted below the plugin's directory"
+        );
+    }
+
+    /// A command that lists what is mounted below the directory of a plugin, the deepest first.
+    fn mount_points_of(&self, plugin: &str) -> String {
+        let at = self.path("data/plugins").join(plugin);
+        format!(
             "awk '{{print $5}}' /proc/self/mountinfo | grep ^{}/ | sort -r",
             at.display()
-        );
-        assert_eq!(self.order(&format!("{points} | xargs -rn1 umount")), "0");
-        let left = self.order(&format!("! {points} | grep -q ."));
-        assert_eq!(left, "0", "something is still mounted below {}", at.display());
+        )
+    }
+
+    /// Where it sees a volume of a plugin.
+    pub fn path_of(&self, plugin: &str, volume: &str) -> PathBuf {
+        let mounted = self
+            .path("data/plugins")
+            .join(plugin)
+            .join("propagated-mount/mounted");
+        mounted.join(volume)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -251,7 +251,7 @@ impl Plugin {
         assert_eq!(shown["Mounts"], Value::Array(vec![]), "{volume} is still held");
         assert_eq!(shown["MountPoint"], "", "{volume} is still mounted");
         let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-        let propagated = format!("/propagated-mount/{volume} ");
+        let propagated = format!("/propagated-mount/mounted/{volume} ");
         assert!(
             !table.contains(&propagated),
             "{volume} is still mounted on the host"
@@ -263,7 +263,7 @@ impl Plugin {
     pub fn mounts_of(&self, volume: &str) -> usize {
         let pid = self.pid().expect("the plugin runs");
         let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("mountinfo");
-        let at = format!("/mnt/volumes/{volume}");
+        let at = format!("/mnt/volumes/mounted/{volume}");
         let points = table.lines().filter_map(|line| line.split(' ').nth(4));
         points.filter(|point| **point == at).count()
     }
