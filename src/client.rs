@@ -18,9 +18,10 @@ use hyper::{Method, Response};
 use serde::de::IgnoredAny;
 
 use crate::api::types::{
-    Backup, BackupList, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, Created, Event, Failure,
-    Info, Job, Kind, MountVolume, Mounted, PruneBackups, Removed, ResizeVolume, Snapshot, SnapshotEntry,
-    Trashed, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
+    Backup, BackupList, ChangePolicy, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, Created, Event,
+    Failure, Info, Job, Kind, MountVolume, Mounted, PruneBackups, Removed, ResizeVolume, Snapshot,
+    SnapshotEntry, Trashed, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume,
+    VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -230,6 +231,16 @@ impl Client {
     /// Lets a volume be removed again.
     pub async fn unprotect(&self, reference: &str) -> Result<Volume, ClientError> {
         self.act(Route::new("volumes").segment(reference).word("unprotect"))
+            .await
+    }
+
+    /// Changes a volume's policy.
+    pub async fn change_policy(
+        &self,
+        reference: &str,
+        changes: &ChangePolicy,
+    ) -> Result<Volume, ClientError> {
+        self.post(Route::new("volumes").segment(reference).word("policy"), changes)
             .await
     }
 

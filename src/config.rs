@@ -150,6 +150,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "start only on the root with this id",
     },
     Setting {
+        name: "time-zone",
+        reloads: true,
+        about: "the calendar of schedules, e.g. Europe/Berlin (UTC)",
+    },
+    Setting {
         name: "trash-ttl",
         reloads: true,
         about: "how long the trash keeps volumes that do not say (7d)",
@@ -427,10 +432,16 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
         "root" => config.root = path(name, single()?)?,
         "state-id" => config.state_id = Some(state_id(name, single()?)?),
+        "time-zone" => config.live.time_zone = time_zone(name, single()?)?,
         "trash-ttl" => config.live.trash_ttl = Span::parse(name, single()?)?,
         _ => unreachable!("every setting of the table is applied; a test goes through them"),
     }
     Ok(())
+}
+
+fn time_zone(name: &str, text: &str) -> Result<jiff::tz::TimeZone, InvalidValue> {
+    jiff::tz::TimeZone::get(text)
+        .map_err(|_| refused(name, text, "the name of a time zone such as UTC or Europe/Berlin"))
 }
 
 fn missing(path: &Path) -> ConfigError {
@@ -708,6 +719,7 @@ mod tests {
             ("backup-encrypt", "no"),
             ("managed-plugin", "perhaps"),
             ("mount-wait", "3m"),
+            ("time-zone", "Europe/Bonn"),
             ("jobs", "many"),
         ] {
             let variable = format!("WINDLASS_{}", name.to_uppercase().replace('-', "_"));

@@ -21,6 +21,7 @@ use crate::driver::devicemapper::{self, Devicemapper};
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, DriverOptions};
 use crate::model::{InvalidValue, Secret, nearest};
+use crate::scheduler;
 use crate::service::{Aftermath, CLEANING, DriverSlot, Parts, Service, ServiceError};
 use crate::state::{self, State, StateError};
 use crate::sys::boot;
@@ -204,6 +205,7 @@ async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), 
     };
     let mut running = config;
     if let Ok(true) = started {
+        tokio::spawn(scheduler::runner::run(service.clone(), running.jobs));
         while let Wish::Reload = signals.next().await {
             reload(&service, &mut running, layers);
         }

@@ -4,7 +4,8 @@
 //!
 //! - `cli → client → api::types → model`; `cli::daemon → config, daemon`, `cli::error → daemon`,
 //!   `cli::repo → engine, store`
-//! - `daemon → config, api, service, driver, state, sys`
+//! - `daemon → config, api, scheduler, service, driver, state, sys`
+//! - `scheduler → service`, and `service → scheduler::due` (what is due is asked in answers too)
 //! - `api → service, driver, state`; `service → driver, engine, store, state, sys`
 //! - `engine → store, sys`; `store → sys`
 //! - `driver → sys`, `state → driver` (the operations that it records), and everybody may use `model`
@@ -17,6 +18,7 @@ pub mod daemon;
 pub mod driver;
 pub mod engine;
 pub mod model;
+pub mod scheduler;
 pub mod service;
 pub mod state;
 pub mod store;

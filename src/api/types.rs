@@ -78,10 +78,34 @@ pub struct Volume {
     pub mounts: Vec<Mount>,
     /// The options as they were given.
     pub options: BTreeMap<String, String>,
-    /// The policy in force: `on-remove`, `trash-ttl`, `protect`, defaults filled in.
+    /// The policy in force, with the defaults of `on-remove`, `trash-ttl` and `protect`.
     pub policy: BTreeMap<String, String>,
+    /// How what the policy asks for fares: the worst `Health` of `Schedules`; empty where it asks for nothing.
+    #[serde(default)]
+    pub health: String,
+    /// The work that the policy asks for, by task: `snapshot`, `backup`.
+    #[serde(default)]
+    pub schedules: BTreeMap<String, Schedule>,
     /// `ready`, or what keeps the volume from being used.
     pub state: String,
+}
+
+/// Work that a policy asks for again and again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Schedule {
+    /// `ok`, `waiting` for the first turn, `late`, `failing`, or `never` done although it should have been.
+    pub health: String,
+    /// When it is due next, RFC 3339; empty where never.
+    pub next_at: String,
+    /// When the last one that succeeded was begun; empty before the first.
+    pub succeeded_at: String,
+    /// When the last one was begun, whatever became of it.
+    pub tried_at: String,
+    /// How many have failed since one succeeded.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub error: String,
 }
 
 /// A snapshot within its volume.
@@ -215,6 +239,16 @@ pub struct CreateSnapshot {
     /// The name; without one it becomes `snapshot-` and 8 hexadecimal digits.
     #[serde(default)]
     pub name: Option<String>,
+}
+
+/// Changes of a volume's policy.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct ChangePolicy {
+    /// Options to set, e.g. `snapshot.schedule`.
+    pub set: BTreeMap<String, String>,
+    /// Options that go back to the default.
+    pub unset: Vec<String>,
 }
 
 /// `POST /v1/volumes/{volume}/resize`.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Found, JobStatus, Listed, Measured, Service};
+use crate::service::{Entry, Event, Fare, Found, JobStatus, Listed, Measured, Service};
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -51,6 +51,7 @@ pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
             confirmed: service.is_confirmed(hold),
         })
         .collect();
+    let fares = service.fares(volume);
     types::Volume {
         name: volume.name.to_string(),
         uuid: volume.id.to_string(),
@@ -63,6 +64,8 @@ pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
         mounts,
         options: volume.options.clone(),
         policy: policy(service, volume),
+        health: worst(&fares),
+        schedules: fares.iter().map(schedule).collect(),
         state: state(service, entry),
     }
 }
@@ -246,23 +249,34 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
     text_map(info)
 }
 
-/// The policy in force, defaults filled in.
+/// The policy in force, with the defaults that there are.
 fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String> {
     let settings = service.settings();
-    [
-        (
-            "on-remove",
-            volume.policy.on_remove.unwrap_or(settings.on_remove).to_string(),
-        ),
-        (
-            "trash-ttl",
-            volume.policy.trash_ttl.unwrap_or(settings.trash_ttl).to_string(),
-        ),
-        ("protect", volume.policy.protect.to_string()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    let defaults = [
+        ("on-remove", settings.on_remove.to_string()),
+        ("trash-ttl", settings.trash_ttl.to_string()),
+        ("protect", false.to_string()),
+    ];
+    let in_force = defaults.into_iter().chain(volume.policy.given());
+    in_force.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn worst(fares: &[Fare]) -> String {
+    let worst = fares.iter().map(|fare| fare.health).max();
+    worst.map_or_else(String::new, |health| health.word().to_owned())
+}
+
+fn schedule(fare: &Fare) -> (String, types::Schedule) {
+    let time = |time: Option<model::Time>| time.map(|time| time.to_string()).unwrap_or_default();
+    let shown = types::Schedule {
+        health: fare.health.word().to_owned(),
+        next_at: time(fare.next),
+        succeeded_at: time(fare.past.succeeded),
+        tried_at: time(fare.past.tried),
+        failures: fare.past.failures,
+        error: fare.past.error.clone().unwrap_or_default(),
+    };
+    (fare.task.word().to_owned(), shown)
 }
 
 /// `ready`, or what keeps the volume from being used: `restoring, 43 %, about 2 min left`.

@@ -56,6 +56,9 @@ pub struct DaemonArgs {
     /// What becomes of removed volumes that do not say: trash, delete or keep [default: trash]
     #[arg(long, value_name = "HOW")]
     pub on_remove: Option<String>,
+    /// The calendar of schedules, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
     /// How long the trash keeps volumes that do not say [default: 7d]
     #[arg(long, value_name = "SPAN")]
     pub trash_ttl: Option<String>,
@@ -160,6 +163,7 @@ impl DaemonArgs {
             ("on-remove", one(self.on_remove.clone())),
             ("root", one(self.root.as_deref().map(text))),
             ("state-id", one(self.state_id.clone())),
+            ("time-zone", one(self.time_zone.clone())),
             ("trash-ttl", one(self.trash_ttl.clone())),
         ]
         .into_iter()

@@ -47,6 +47,8 @@ pub enum Error {
         /// Its number.
         job: i64,
     },
+    /// So many things are not done as policies ask for.
+    Unwell(usize),
     /// The daemon did not start, or ended.
     Daemon {
         /// Why.
@@ -64,7 +66,11 @@ impl Error {
             Self::Usage { .. } => USAGE,
             Self::StdoutClosed => 0,
             Self::Unfinished { .. } => exit_code(Kind::Unavailable),
-            Self::Output { .. } | Self::Cancelled { .. } | Self::Runtime { .. } | Self::Daemon { .. } => 1,
+            Self::Output { .. }
+            | Self::Cancelled { .. }
+            | Self::Runtime { .. }
+            | Self::Unwell(_)
+            | Self::Daemon { .. } => 1,
         }
     }
 }
@@ -83,6 +89,8 @@ impl fmt::Display for Error {
                 f,
                 "the daemon went away; its next start goes on with job {job}; 'windlass job wait {job}' waits for it"
             ),
+            Self::Unwell(1) => f.write_str("one task of a policy is not done as it should be"),
+            Self::Unwell(count) => write!(f, "{count} tasks of policies are not done as they should be"),
             Self::StdoutClosed => f.write_str("nobody reads stdout any more"),
             Self::Runtime { source } => write!(f, "cannot start the client's runtime: {source}"),
             Self::Daemon { source } => f.write_str(&one_line(&source.to_string())),
@@ -108,6 +116,7 @@ impl std::error::Error for Error {
             | Self::Interrupted { .. }
             | Self::Usage { .. }
             | Self::StdoutClosed
+            | Self::Unwell(_)
             | Self::Cancelled { .. }
             | Self::Unfinished { .. } => None,
         }

@@ -8,7 +8,7 @@ use super::screen::ago;
 use super::sheet::{self, Sheet};
 use super::snapshot;
 use super::{Error, Screen, reference};
-use crate::api::types::{Mount, Volume};
+use crate::api::types::{Mount, Schedule, Volume};
 use crate::client::Client;
 use crate::model::Time;
 
@@ -69,6 +69,18 @@ fn sheet(volume: &Volume, screen: &Screen) -> Sheet {
     }
     sheet.line("Options", pairs(&volume.options));
     sheet.line("Policy", pairs(&volume.policy));
+    for (task, schedule) in &volume.schedules {
+        let line = format!("{task}: {}", fares(schedule, now));
+        let title = if task == volume.schedules.keys().next().unwrap_or(task) {
+            "Schedules"
+        } else {
+            ""
+        };
+        match schedule.health.as_str() {
+            "ok" | "waiting" => sheet.line(title, line),
+            _ => sheet.alarm(title, &line, screen),
+        }
+    }
     sheet.entries(&volume.driver_info, SAID_ELSEWHERE);
     sheet.line(
         "Snapshots",
@@ -78,6 +90,23 @@ fn sheet(volume: &Volume, screen: &Screen) -> Sheet {
         },
     );
     sheet
+}
+
+fn fares(schedule: &Schedule, now: Time) -> String {
+    let mut text = schedule.health.clone();
+    if !schedule.succeeded_at.is_empty() {
+        text.push_str(&format!(", last {}", ago(&schedule.succeeded_at, now)));
+    }
+    if !schedule.next_at.is_empty() {
+        text.push_str(&format!(", next at {}", schedule.next_at));
+    }
+    if !schedule.error.is_empty() {
+        text.push_str(&format!(
+            ", failed {} times: {}",
+            schedule.failures, schedule.error
+        ));
+    }
+    text
 }
 
 fn user(mount: &Mount, now: Time) -> String {

@@ -44,11 +44,12 @@ impl List {
     }
 }
 
-/// The table. USED and STATE appear only where they say something.
+/// The table. USED, HEALTH and STATE appear only where they say something.
 fn table(volumes: &VolumeList, now: Time) -> Table {
     let used = |volume: &Volume| sheet::size(&volume.driver_info, "Used");
     let any_used = volumes.values().any(|volume| used(volume).is_some());
     let any_trouble = volumes.values().any(|volume| volume.state != READY);
+    let any_health = volumes.values().any(|volume| !volume.health.is_empty());
     let mut table = Table::default()
         .column("NAME", Shrink::Never)
         .column("DRIVER", Shrink::Never)
@@ -60,6 +61,9 @@ fn table(volumes: &VolumeList, now: Time) -> Table {
         .column("SNAPSHOTS", Shrink::Never)
         .column("MOUNTED", Shrink::KeepEnd(12))
         .column("CREATED", Shrink::Never);
+    if any_health {
+        table = table.column("HEALTH", Shrink::Never);
+    }
     if any_trouble {
         table = table.column("STATE", Shrink::KeepStart(20));
     }
@@ -78,6 +82,13 @@ fn table(volumes: &VolumeList, now: Time) -> Table {
             Some(volume.mount_point.clone()).filter(|point| !point.is_empty()),
         ));
         cells.push(ago(&volume.created_at, now).into());
+        if any_health {
+            cells.push(match volume.health.as_str() {
+                "" => "-".into(),
+                well @ ("ok" | "waiting") => well.into(),
+                unwell => Text::red(unwell),
+            });
+        }
         if any_trouble {
             cells.push(match volume.state.as_str() {
                 READY => READY.into(),

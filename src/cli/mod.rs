@@ -13,11 +13,13 @@ mod error;
 mod events;
 mod exit;
 mod gauge;
+mod health;
 mod info;
 mod inspect;
 mod job;
 mod list;
 mod mount;
+mod policy;
 mod progress;
 mod protect;
 mod repo;
@@ -108,6 +110,9 @@ enum Command {
     Backup(backup::Backup),
     #[command(subcommand)]
     Job(job::Job),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    Health(health::Health),
     Protect(protect::Protect),
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
@@ -176,6 +181,8 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Snapshot(command) => command.run(client, screen).await,
         Command::Backup(command) => command.run(client, screen).await,
         Command::Job(command) => command.run(client, screen).await,
+        Command::Policy(command) => command.run(client, screen).await,
+        Command::Health(command) => command.run(client, screen).await,
         Command::Protect(command) => command.run(client, screen).await,
         Command::Unprotect(command) => command.run(client, screen).await,
         Command::Resize(command) => command.run(client, screen).await,

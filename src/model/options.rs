@@ -4,11 +4,10 @@
 //! is silently ignored is a backup policy that silently does not exist.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, InvalidValue, Name, OnRemove, SnapshotRef, Span, nearest};
+use super::{Bytes, InvalidValue, Name, Policy, SnapshotRef, nearest};
 
 /// Every option's name and what it means, for `--help`, for docs and for error messages.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -19,6 +18,22 @@ pub const OPTIONS: &[(&str, &str)] = &[
     (
         "backup",
         "the URL of a backup: the volume begins as that, and is filled in the background",
+    ),
+    (
+        "backup.dest",
+        "where the volume is backed up to; the daemon's backup-dest by default",
+    ),
+    (
+        "backup.keep",
+        "which of the backups made by schedule are kept, e.g. daily=7,weekly=4,monthly=12",
+    ),
+    (
+        "backup.rpo",
+        "back the volume up so often that the last backup is never older than this, e.g. 4h",
+    ),
+    (
+        "backup.schedule",
+        "when the volume is backed up: @daily, 'every 6h', or a cron expression",
     ),
     (
         "driver",
@@ -51,6 +66,14 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "with backup: the S3 service, where it is not Amazon's or the URL's, e.g. http://host:9000",
     ),
     ("size", "the most that the volume may hold, e.g. 20G"),
+    (
+        "snapshot.keep",
+        "which of the snapshots taken by schedule are kept, e.g. last=3,hourly=24,daily=7",
+    ),
+    (
+        "snapshot.schedule",
+        "when a snapshot of the volume is taken: @hourly, 'every 15m', or a cron expression",
+    ),
     (
         "trash-ttl",
         "how long the trash keeps the volume once removed, e.g. 7d",
@@ -116,20 +139,6 @@ pub struct RootDirectory {
     pub mode: Option<u32>,
 }
 
-/// What a volume's owner wants done with it. What is not given follows the daemon's defaults at that time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// What becomes of the data when the volume is removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_remove: Option<OnRemove>,
-    /// How long the trash keeps it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trash_ttl: Option<Span>,
-    /// Refuse removal.
-    #[serde(default)]
-    pub protect: bool,
-}
-
 impl CreateOptions {
     /// Reads options as they were given.
     ///
@@ -148,17 +157,16 @@ impl CreateOptions {
                 "gid" => options.root.gid = Some(id(name, value)?),
                 "mode" => options.root.mode = Some(mode(name, value)?),
                 "mountopts" => options.mount_options = Some(mount_options(name, value)?),
-                "on-remove" => options.policy.on_remove = Some(OnRemove::parse(name, value)?),
-                "protect" => options.policy.protect = boolean(name, value)?,
                 "s3-endpoint" => options.s3_endpoint = Some(url(name, value)?),
                 "size" => options.size = Some(Bytes::parse(name, value)?),
-                "trash-ttl" => options.policy.trash_ttl = Some(Span::parse(name, value)?),
                 "uid" => options.root.uid = Some(id(name, value)?),
                 "vm" => options.vm = boolean(name, value)?,
+                _ if options.policy.set(name, value)? => {}
                 _ => return Err(unknown(name, value)),
             }
         }
         options.check_conflicts()?;
+        options.policy.check()?;
         Ok(options)
     }
 
@@ -230,7 +238,7 @@ fn refused(option: &str, value: &str, expected: &str) -> InvalidValue {
     }
 }
 
-fn boolean(option: &str, value: &str) -> Result<bool, InvalidValue> {
+pub(super) fn boolean(option: &str, value: &str) -> Result<bool, InvalidValue> {
     match value {
         "true" | "1" | "yes" => Ok(true),
         "false" | "0" | "no" => Ok(false),
@@ -239,7 +247,7 @@ fn boolean(option: &str, value: &str) -> Result<bool, InvalidValue> {
 }
 
 /// What a URL must be to be worth asking its destination about.
-fn url(option: &str, value: &str) -> Result<String, InvalidValue> {
+pub(super) fn url(option: &str, value: &str) -> Result<String, InvalidValue> {
     let plain = value.trim();
     match plain.contains("://") && !plain.contains(char::is_control) && plain.len() <= 4_096 {
         true => Ok(plain.to_owned()),
@@ -284,16 +292,6 @@ fn snapshot(option: &str, value: &str) -> Result<SnapshotRef, InvalidValue> {
     match &reference.volume {
         Some(volume) if named(volume) && named(&reference.snapshot) => Ok(reference),
         _ => Err(refused(option, value, "<volume>@<snapshot>")),
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = Vec::new();
-        parts.extend(self.on_remove.map(|v| format!("on-remove={v}")));
-        parts.extend(self.trash_ttl.map(|v| format!("trash-ttl={v}")));
-        parts.extend(self.protect.then(|| "protect=true".to_owned()));
-        f.write_str(&parts.join(","))
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub log_level: log::LevelFilter,
     /// How long a mount waits for a volume that is being restored.
     pub mount_wait: Span,
+    /// The calendar of schedules.
+    pub time_zone: jiff::tz::TimeZone,
     /// Where backups go, and how.
     pub backups: Arc<BackupSettings>,
 }
@@ -61,6 +63,7 @@ impl Default for Settings {
             log_level: log::LevelFilter::Info,
             // Below the 30 s after which the engine gives up on a plugin that was enabled with its default time-out.
             mount_wait: Span::seconds(25),
+            time_zone: jiff::tz::TimeZone::UTC,
             backups: Arc::default(),
         }
     }

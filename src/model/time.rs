@@ -30,6 +30,11 @@ impl Time {
         self.0.as_second()
     }
 
+    /// The moment for calendars.
+    pub fn timestamp(self) -> jiff::Timestamp {
+        self.0
+    }
+
     /// The moment that lies `span` after this one.
     pub fn after(self, span: Span) -> Self {
         Self(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::Policy;
+use super::policy::Policy;
 use super::{Bytes, Name, SnapshotId, Time, VolumeId};
 
 /// A volume, wherever it is: everything about it that outlives this host.

@@ -14,7 +14,7 @@ use super::repositories::{self, Opened, Place};
 use super::{Found, Result, Service, ServiceError, stored};
 use crate::driver::DriverError;
 use crate::engine::{Backup, EngineError, Id, Kind, Owner, Progress, copy, prune, verify};
-use crate::model::{Bytes, InvalidValue, Name, Reads, SnapshotId, SnapshotRef, Time, Volume, Work};
+use crate::model::{Bytes, InvalidValue, Name, Reads, SnapshotId, SnapshotRef, Task, Time, Volume, Work};
 
 /// A wish for a backup.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct BackupWish {
     pub endpoint: Option<String>,
     /// Take the repository over from the volume that it belongs to.
     pub take_over: bool,
+    /// A policy wants it, and may take it away again.
+    pub by_schedule: bool,
 }
 
 /// A backup with its URL.
@@ -61,7 +63,7 @@ impl Service {
                 Place::of_destination(wish.destination.as_deref(), wish.endpoint.as_deref(), &settings)?;
             // What would fail in a minute is said now.
             repositories::secret(&settings)?;
-            let subject = this.subject(&wish.of).await?;
+            let subject = this.subject(&wish).await?;
             let of = subject.volume.name.clone();
             let _held = this.0.locks.lock(of.as_str()).await;
             // It may have been removed before the lock was ours; from the job's record on, it cannot be.
@@ -96,7 +98,8 @@ impl Service {
 
     /// What a wish is for. Of a volume, a snapshot is taken now; where that would be a copy in a repository, the volume is
     /// read instead: one copy is enough, and the one that is made has the backup before it to compare with.
-    async fn subject(&self, of: &str) -> Result<Subject> {
+    async fn subject(&self, wish: &BackupWish) -> Result<Subject> {
+        let of = wish.of.as_str();
         let reference = SnapshotRef::parse(of);
         let missing = match self.find_snapshot(&reference).await {
             Ok(found) => return Ok(Subject::of(found, Reads::Snapshot)),
@@ -113,7 +116,10 @@ impl Service {
             }
             Err(_) => return Err(missing),
         };
-        let name = snapshot_name(Time::now());
+        let name = match wish.by_schedule {
+            true => Task::Backup.name(Time::now()),
+            false => snapshot_name(Time::now()),
+        };
         let volume = self.known(&volume)?.volume;
         if stored::by_repository(&*self.driver_of(&volume)?).is_some() {
             return Ok(Subject {

@@ -100,6 +100,9 @@ pub enum ServiceError {
         /// How many others.
         more: usize,
     },
+    /// A job that something waited for did not do its work.
+    #[error("{0}")]
+    JobFailed(String),
     /// The driver's storage is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -141,6 +144,7 @@ impl ServiceError {
                 DriverError::System { .. } => Kind::Internal,
             },
             Self::Damaged { .. } => Kind::Corrupt,
+            Self::JobFailed(_) => Kind::Internal,
             Self::Engine(error) => error.kind(),
         }
     }

@@ -121,6 +121,13 @@ impl Jobs {
         self.locked().get(&id).cloned()
     }
 
+    /// A job that has not ended, by its work.
+    pub fn find(&self, wanted: impl Fn(&Work) -> bool) -> Option<JobId> {
+        let live = self.locked();
+        let found = live.iter().find(|(_, live)| wanted(&live.job().work));
+        found.map(|(id, _)| *id)
+    }
+
     /// The job that fills this volume.
     fn restore_of(&self, volume: &Name) -> Option<Arc<Live>> {
         let live = self.locked();

@@ -16,6 +16,7 @@ mod locks;
 mod mounted;
 mod mounts;
 mod operation;
+mod policies;
 mod repositories;
 mod restores;
 mod snapshots;
@@ -41,6 +42,7 @@ pub use drivers::{DriverSlot, Open};
 pub use error::{Result, ServiceError};
 pub use events::{Event, Events};
 pub use jobs::JobStatus;
+pub use policies::{Cared, Fare};
 pub use snapshots::Found;
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
@@ -102,6 +104,8 @@ struct Inner {
     stored: StoredRepositories,
     prunes: Prunes,
     uses: Uses,
+    care: policies::Care,
+    policies_changed: Notify,
     /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
@@ -154,6 +158,8 @@ impl Service {
             stored: StoredRepositories::new(cache),
             prunes: Prunes::default(),
             uses: Uses::default(),
+            care: policies::Care::default(),
+            policies_changed: Notify::new(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             settled: watch::channel(aftermath != Aftermath::Settle).0,

@@ -128,7 +128,8 @@ impl Service {
                     .any(|trashed| trashed.volume.id == purge.id)
                 {
                     let operation = Operation::Purge(purge.clone());
-                    return inner.perform(&driver, &operation, |d| d.purge(&purge), |_| Effect::None);
+                    inner.perform(&driver, &operation, |d| d.purge(&purge), |_| Effect::None)?;
+                    return Ok(inner.state.forget_pasts(purge.id)?);
                 }
             }
             Err(DriverError::NotFound {

@@ -8,7 +8,7 @@ use super::restores::FromBackup;
 use super::{By, Result, Service, ServiceError, stored};
 use crate::driver::{CloneOf, Create, Created, Driver, Grow, Operation, Origin, Remove};
 use crate::model::{
-    Bytes, CreateOptions, Name, OnRemove, Policy, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
+    Bytes, CreateOptions, Name, OnRemove, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
 };
 use crate::state::Effect;
 
@@ -300,30 +300,8 @@ impl Service {
 
     /// Forbids or allows the removal of a volume.
     pub async fn protect(&self, volume: &str, protect: bool) -> Result<Entry> {
-        let (this, volume) = (self.clone(), volume.to_owned());
-        self.change(async move {
-            let name = this.resolve(&volume).await?;
-            let _held = this.0.locks.lock(name.as_str()).await;
-            let entry = this.known(&name)?;
-            let driver = this.driver_of(&entry.volume)?;
-            let policy = Policy {
-                protect,
-                ..entry.volume.policy
-            };
-            let volume = entry.volume.clone();
-            let changed = this
-                .blocking(move |inner| {
-                    let changed = driver.set_policy(&volume, policy)?;
-                    inner.state.put(&changed)?;
-                    Ok(changed)
-                })
-                .await?;
-            this.catalog_mut().put(changed);
-            this.events()
-                .emit("volume.policy", &name, &[("protect", protect.to_string())]);
-            this.known(&name)
-        })
-        .await
+        let change = BTreeMap::from([("protect".to_owned(), Some(protect.to_string()))]);
+        self.change_policy(volume, &change).await
     }
 
     /// All volumes, as they are in memory.

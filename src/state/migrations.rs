@@ -45,6 +45,13 @@ const STEPS: &[&str] = &[
         record TEXT NOT NULL
      ) STRICT;
      CREATE INDEX job_by_state ON job (state);",
+    // 3: what has become of the work that policies ask for.
+    "CREATE TABLE past (
+        volume TEXT NOT NULL,
+        task   TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (volume, task)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the database to this version's format, each step in a transaction of its own.

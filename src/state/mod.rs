@@ -7,6 +7,7 @@
 mod jobs;
 mod migrations;
 mod mounts;
+mod pasts;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

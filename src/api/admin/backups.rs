@@ -30,6 +30,7 @@ pub(super) async fn inspect(service: &Service, mut query: Query) -> Result {
 
 pub(super) async fn create(service: &Service, wish: CreateBackup) -> Result {
     let wish = BackupWish {
+        by_schedule: false,
         of: wish.snapshot,
         destination: wish.destination,
         endpoint: wish.endpoint,

@@ -34,6 +34,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/umount"),
     ("POST", "/v1/volumes/{volume}/protect"),
     ("POST", "/v1/volumes/{volume}/unprotect"),
+    ("POST", "/v1/volumes/{volume}/policy"),
     ("POST", "/v1/volumes/{volume}/resize"),
     ("POST", "/v1/volumes/{volume}/trim"),
     ("GET", "/v1/volumes/{volume}/snapshots"),
@@ -132,6 +133,9 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("POST", ["v1", "volumes", volume, "umount"]) => mounts::unmount(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "protect"]) => volumes::protect(service, volume, true).await,
         ("POST", ["v1", "volumes", volume, "unprotect"]) => volumes::protect(service, volume, false).await,
+        ("POST", ["v1", "volumes", volume, "policy"]) => {
+            volumes::change_policy(service, volume, parse(body)?).await
+        }
         ("POST", ["v1", "volumes", volume, "resize"]) => volumes::resize(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "trim"]) => volumes::trim(service, volume).await,
         ("GET", ["v1", "volumes", volume, "snapshots"]) => snapshots::list(service, volume).await,

@@ -1,11 +1,12 @@
 //! `/v1/volumes`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::{Query, Refused, Result, created, ok};
-use crate::api::types::{CreateVolume, Created, Removed, ResizeVolume, TrimmedVolume};
+use crate::api::types::{ChangePolicy, CreateVolume, Created, Removed, ResizeVolume, TrimmedVolume};
 use crate::api::view;
 use crate::model::{Bytes, Name, OnRemove};
 use crate::service::{By, CreateRequest, Entry, RemoveRequest, Service};
@@ -96,6 +97,23 @@ pub(super) async fn delete(service: &Service, volume: &str, mut query: Query) ->
         how: how.to_string(),
         notes,
     })
+}
+
+pub(super) async fn change_policy(service: &Service, volume: &str, wish: ChangePolicy) -> Result {
+    let mut changes: BTreeMap<String, Option<String>> = wish
+        .set
+        .into_iter()
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
+    for name in wish.unset {
+        if changes.insert(name.clone(), None).is_some() {
+            return Err(Refused::invalid(format!(
+                "{name:?} cannot be set and unset at once"
+            )));
+        }
+    }
+    let entry = service.change_policy(volume, &changes).await?;
+    ok(&view::volume(service, &entry))
 }
 
 pub(super) async fn resize(service: &Service, volume: &str, wish: ResizeVolume) -> Result {

@@ -291,8 +291,8 @@ impl Bench {
         assert_eq!(origin, Origin::New);
         assert_eq!((volume.id, &volume.name), (first.volume.id, &a));
         assert_eq!(
-            (&volume.options, volume.policy),
-            (&first.volume.options, first.volume.policy)
+            (&volume.options, &volume.policy),
+            (&first.volume.options, &first.volume.policy)
         );
         assert_eq!(
             volume.later, first.volume.later,
@@ -332,10 +332,10 @@ impl Bench {
         );
         let policy = Policy {
             on_remove: Some(OnRemove::Keep),
-            ..volume.policy
+            ..volume.policy.clone()
         };
-        let volume = driver.set_policy(&volume, policy).expect("changed");
-        assert_eq!((volume.policy, &volume.later), (policy, &first.volume.later));
+        let volume = driver.set_policy(&volume, policy.clone()).expect("changed");
+        assert_eq!((&volume.policy, &volume.later), (&policy, &first.volume.later));
         assert_eq!(self.find(&a).as_ref(), Some(&volume));
         assert!(!driver.location(&volume).is_empty());
         assert!(

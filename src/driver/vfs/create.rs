@@ -479,10 +479,10 @@ fn image_without_size() -> DriverError {
 
 /// What the new request says wins; what it does not mention stays.
 fn merge_wishes(volume: &mut Volume, wishes: &Volume) {
-    volume.policy.on_remove = wishes.policy.on_remove.or(volume.policy.on_remove);
-    volume.policy.trash_ttl = wishes.policy.trash_ttl.or(volume.policy.trash_ttl);
-    if wishes.policy.protect || wishes.options.contains_key("protect") {
-        volume.policy.protect = wishes.policy.protect;
+    let mut policy = wishes.policy.clone().or(&volume.policy);
+    if wishes.options.contains_key("protect") {
+        policy.protect = wishes.policy.protect;
     }
+    volume.policy = policy;
     volume.options.extend(wishes.options.clone());
 }

@@ -1,0 +1,228 @@
+//! Volumes that look after themselves: by a real daemon, whose clock is told other times by the records of what was done.
+
+mod daemon;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use daemon::{Daemon, Home};
+use serde_json::{Value, json};
+
+fn with_password(command: &mut Command) {
+    command.env("WINDLASS_BACKUP_PASSWORD", "correct horse");
+}
+
+fn destination(home: &Home) -> (PathBuf, String) {
+    let dir = home.path().join("backups");
+    fs::create_dir_all(&dir).expect("a directory");
+    let url = format!("vfs://{}", dir.display());
+    (dir, url)
+}
+
+fn scheduled(daemon: &Daemon<'_>, volume: &str) -> Vec<String> {
+    let shown = daemon.json(&["inspect", volume]);
+    let snapshots = shown["Snapshots"].as_object().expect("a map").keys();
+    snapshots
+        .filter(|name| name.starts_with("scheduled-"))
+        .cloned()
+        .collect()
+}
+
+fn task(daemon: &Daemon<'_>, volume: &str, task: &str) -> Value {
+    daemon.json(&["inspect", volume])["Schedules"][task].clone()
+}
+
+/// Makes the daemon believe that what it did last was so long ago. It must not be running.
+fn age(home: &Home, task: &str, minutes: i64) {
+    let path = home.root().join("state.db");
+    let database = rusqlite::Connection::open(path).expect("opens");
+    let moment = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes);
+    let moment = jiff::Timestamp::from_second(moment.as_second()).expect("a moment");
+    let changed = database.execute(
+        "UPDATE past SET record = json_set(record, '$.succeeded', ?2, '$.tried', ?2) WHERE task = ?1",
+        [task, &moment.to_string()],
+    );
+    assert_eq!(changed.expect("changed"), 1);
+}
+
+#[test]
+fn a_volume_is_snapshotted_by_schedule_and_what_need_not_be_kept_goes() {
+    let home = Home::on("btrfs");
+    let daemon = home.start();
+    daemon.say(&[
+        "create",
+        "v",
+        "-O",
+        "snapshot.schedule=every 10m",
+        "-O",
+        "snapshot.keep=last=2",
+    ]);
+    daemon.say(&["snapshot", "create", "v", "--name", "mine"]);
+    assert_eq!(task(&daemon, "v", "snapshot")["Health"], "waiting");
+    // Changed, it counts from now; the first turn comes by what a former run did.
+    daemon.say(&["policy", "set", "v", "backup.rpo=1h"]);
+    daemon.say(&["policy", "unset", "v", "backup.rpo"]);
+    let shown = daemon.json(&["policy", "show", "v"]);
+    assert_eq!(
+        (&shown["snapshot.schedule"], &shown["snapshot.keep"]),
+        (&json!("every 10m"), &json!("last=2"))
+    );
+    assert!(shown.get("backup.rpo").is_none());
+    daemon.stop();
+
+    let path = home.root().join("state.db");
+    let database = rusqlite::Connection::open(path).expect("opens");
+    let id: String = database
+        .query_row("SELECT id FROM volume", [], |row| row.get(0))
+        .expect("a volume");
+    database
+        .execute(
+            "INSERT INTO past (volume, task, record) VALUES (?1, 'snapshot', '{}')",
+            [id],
+        )
+        .expect("recorded");
+    drop(database);
+    let mut taken = Vec::new();
+    for round in 1..=4 {
+        age(&home, "snapshot", 11);
+        let daemon = home.start();
+        wait_for("a snapshot", || {
+            task(&daemon, "v", "snapshot")["Health"] == "ok" && {
+                let now = scheduled(&daemon, "v");
+                now.iter().any(|name| !taken.contains(name)) && now.len() <= 2
+            }
+        });
+        let now = scheduled(&daemon, "v");
+        assert_eq!(now.len(), round.min(2), "{now:?}");
+        taken.extend(now);
+        let shown = daemon.json(&["inspect", "v"]);
+        assert!(shown["Snapshots"]["mine"].is_object(), "a person's own stay");
+        assert_eq!(shown["Health"], "ok");
+        daemon.say(&["health"]);
+        daemon.stop();
+        // The names are moments, to the second.
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+}
+
+#[test]
+fn a_volume_is_backed_up_in_time_and_what_fails_is_told_and_tried_again() {
+    let home = Home::on("ext4");
+    let (dir, url) = destination(&home);
+    let daemon = home.start_with(with_password);
+    daemon.say(&["create", "v"]);
+    fs::write(home.volumes().join("v/f"), "precious").expect("written");
+    // The destination cannot be written to: a file is in its place.
+    fs::remove_dir(&dir).expect("empty");
+    fs::write(&dir, "").expect("a file");
+    daemon.say(&[
+        "policy",
+        "set",
+        "v",
+        &format!("backup.dest={url}"),
+        "backup.rpo=1h",
+        "backup.keep=last=1",
+    ]);
+    wait_for("a failure", || task(&daemon, "v", "backup")["Failures"] == 1);
+    let fares = task(&daemon, "v", "backup");
+    assert_eq!(fares["Health"], "failing");
+    assert!(!fares["Error"].as_str().expect("text").is_empty(), "{fares}");
+    let (code, said) = daemon.fails(&["health"]);
+    assert!(code == 1 && said.contains("not done"), "{said}");
+    assert!(
+        daemon
+            .say(&["events", "--no-follow"])
+            .contains("its backup by schedule failed")
+    );
+    daemon.stop();
+
+    // Mended, the next try succeeds by itself.
+    fs::remove_file(&dir).expect("gone");
+    fs::create_dir(&dir).expect("a directory");
+    age(&home, "backup", 61);
+    let daemon = home.start_with(with_password);
+    wait_for("a backup", || task(&daemon, "v", "backup")["Health"] == "ok");
+    let backups = daemon.json(&["backup", "list", &url]);
+    let (first, _) = backups.as_object().expect("a map").iter().next().expect("one");
+    let first = first.clone();
+    assert_eq!(
+        daemon.json(&["inspect", "v"])["Snapshots"],
+        json!({}),
+        "none is left of it"
+    );
+    let by_hand = daemon.say(&["backup", "create", "v", "--dest", &url]);
+    daemon.stop();
+
+    // When it grows old, another is made, and of those made by schedule one is kept.
+    age(&home, "backup", 46);
+    fs::write(home.volumes().join("v/f"), "more precious").expect("written");
+    let daemon = home.start_with(with_password);
+    wait_for("the next", || {
+        let backups = daemon.json(&["backup", "list", &url]);
+        let backups = backups.as_object().expect("a map");
+        backups.len() == 2 && !backups.contains_key(&first)
+    });
+    assert_eq!(
+        daemon.json(&["backup", "inspect", &by_hand])["VolumeName"],
+        "v",
+        "a person's own stay"
+    );
+    daemon.say(&["health"]);
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_changes_nothing() {
+    let home = Home::new();
+    let daemon = home.start();
+    daemon.say(&[
+        "create",
+        "v",
+        "-O",
+        "backup.schedule=@daily",
+        "-O",
+        "backup.keep=daily=7",
+    ]);
+    for (wish, words) in [
+        ("backup.rpo=4h", "backup.schedule and backup.rpo"),
+        ("snapshot.schedule=sometimes", "a schedule such as"),
+        ("snapshot.keep=last=0", "rules such as"),
+        ("snapshot.shedule=@daily", "did you mean \"snapshot.schedule\""),
+        ("size=1G", "unknown option"),
+        ("backup.dest=here", "a URL"),
+    ] {
+        let (code, said) = daemon.fails(&["policy", "set", "v", wish]);
+        assert!(code == 6 && said.contains(words), "{wish}: {code} {said}");
+        let (code, _) = daemon.fails(&["create", "w", "-O", wish, "-O", "backup.schedule=@daily"]);
+        assert!(code == 6 || wish.starts_with("size"), "{wish}");
+        daemon.run(&["delete", "w", "--purge"]);
+    }
+    assert_eq!(
+        daemon.fails(&["policy", "unset", "v", "backup.dest", "colour"]).0,
+        6
+    );
+    let shown = daemon.json(&["policy", "show", "v"]);
+    assert_eq!(
+        shown,
+        json!({"backup.keep": "daily=7", "backup.schedule": "@daily", "on-remove": "trash", "protect": "false", "trash-ttl": "7d"})
+    );
+    daemon.say(&["policy", "unset", "v", "backup.schedule", "backup.keep"]);
+    daemon.say(&["policy", "set", "v", "backup.rpo=4h", "on-remove=delete"]);
+    assert_eq!(daemon.json(&["policy", "show", "v"])["on-remove"], "delete");
+    let listed = daemon.json(&["list"]);
+    assert!(
+        ["failing", "waiting", "never"]
+            .map(Value::from)
+            .contains(&listed["v"]["Health"]),
+        "{listed}"
+    );
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !there() {
+        assert!(Instant::now() < give_up, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
