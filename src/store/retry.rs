@@ -64,7 +64,11 @@ impl Retry {
                 Err(error) if error.is_temporary() && attempt < self.attempts => {
                     let wait = self.wait(attempt);
                     log::debug!("{error}; trying again in {} ms", wait.as_millis());
-                    self.clock.sleep(wait);
+                    if !self.clock.sleep(wait) {
+                        return Err(StoreError::Stopped {
+                            location: self.store.location(),
+                        });
+                    }
                     attempt += 1;
                 }
                 Err(StoreError::Unavailable { location, doing, why }) if attempt > 1 => {
