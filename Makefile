@@ -170,9 +170,10 @@ fmt: ## Format the code
 	cargo fmt
 
 .PHONY: lint
-lint: ## Check format, lints, scripts and JSON
+lint: ## Check format, lints, links in the documentation of the code, scripts and JSON
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	@python3 -m json.tool plugin/config.json >/dev/null
 	@if command -v shellcheck >/dev/null; then shellcheck $(scripts); else echo "shellcheck is missing: scripts not checked"; fi
 

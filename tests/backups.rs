@@ -530,21 +530,92 @@ fn a_backup_goes_on_after_the_daemon_was_killed_in_the_middle_and_its_snapshot_i
     same_tree(&home.volumes().join("big"), &home.volumes().join("back"));
 }
 
+/// Bytes of packs in a destination.
+fn packed(destination: &Path) -> u64 {
+    let find = [
+        "find",
+        text(destination),
+        "-path",
+        "*/data/*",
+        "-type",
+        "f",
+        "-printf",
+        "%s\\n",
+    ];
+    let sizes = daemon::shell(&find);
+    sizes
+        .lines()
+        .map(|size| size.parse::<u64>().expect("a size"))
+        .sum()
+}
+
+/// A first backup always went on where it was interrupted; a later one sent everything again, as no index named what had
+/// arrived.
+#[test]
+fn a_later_backup_that_was_killed_or_cancelled_in_the_middle_sends_only_what_is_missing() {
+    const CHANGED: u64 = 24 << 20;
+    let home = Home::on("btrfs");
+    let (dir, url) = destination(&home, "backups");
+    let daemon = start(&home);
+    volume_with_snapshot(&home, &daemon, "pg");
+    daemon.say(&["backup", "create", "pg@s", "--dest", &url]);
+    daemon.stop();
+    let large = home.volumes().join("pg/large");
+    for end in ["kill", "cancel"] {
+        let of = format!("of={}", text(&large));
+        daemon::shell(&["dd", "if=/dev/urandom", &of, "bs=1M", "count=24", "status=none"]);
+        let before = packed(&dir);
+        let daemon = home.start_with(|command| {
+            with_password(command);
+            command.args(["--backup-upload-limit", "4M"]);
+        });
+        let id = daemon.say(&["backup", "create", "pg", "--dest", &url, "--detach"]);
+        until("a pack", || packed(&dir) > before + (10 << 20));
+        let daemon = if end == "kill" {
+            daemon.kill();
+            let daemon = start(&home);
+            daemon.say(&["job", "wait", &id]);
+            daemon
+        } else {
+            daemon.say(&["job", "cancel", &id]);
+            assert!(daemon.fails(&["job", "wait", &id]).1.contains("cancelled"));
+            assert!(packed(&dir) < before + CHANGED, "it was in the middle");
+            daemon.stop();
+            let daemon = start(&home);
+            daemon.say(&["backup", "create", "pg", "--dest", &url]);
+            daemon
+        };
+        let sent = packed(&dir) - before;
+        assert!(
+            (CHANGED..CHANGED + (1 << 20)).contains(&sent),
+            "{end}: {sent} bytes were sent for {CHANGED}"
+        );
+        daemon.say(&["backup", "verify", &format!("{url}?volume=pg"), "--read-data"]);
+        daemon.stop();
+    }
+}
+
 #[test]
 fn a_cancelled_backup_leaves_nothing_listed_and_says_so() {
     let home = Home::on("btrfs");
     let (_, url) = destination(&home, "backups");
     drop(slow_backup(&home, &url, 1));
-    let (_, other) = destination(&home, "elsewhere");
+    let (elsewhere, other) = destination(&home, "elsewhere");
     let daemon = home.start_with(|command| {
         with_password(command);
-        command.args(["--backup-upload-limit", "256K"]);
+        command.args(["--backup-upload-limit", "16K"]);
     });
     let id = daemon.say(&["backup", "create", "big", "--dest", &other, "--detach"]);
-    until("the backup", || job(&daemon, &id)["State"] == "running");
+    // After the first pack, the line is taken for minutes.
+    until("a pack", || packed(&elsewhere) > 1 << 20);
+    let begun = Instant::now();
     daemon.say(&["job", "cancel", &id]);
     let (code, said) = daemon.fails(&["job", "wait", &id]);
     assert!(code == 1 && said.contains("cancelled"), "{code} {said}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "nobody waits for the line"
+    );
     assert_eq!(daemon.json(&["inspect", "big"])["Snapshots"], json!({}));
     daemon.stop();
     let daemon = start(&home);
@@ -556,6 +627,29 @@ fn a_cancelled_backup_leaves_nothing_listed_and_says_so() {
         listed.as_object().expect("an object").keys().collect::<Vec<_>>(),
         [&made]
     );
+}
+
+/// It slept for as long as what it had fetched was worth at its limit.
+#[test]
+fn a_restore_that_is_given_up_does_not_wait_for_the_line() {
+    let home = Home::on("btrfs");
+    let (_, url) = destination(&home, "backups");
+    let backup = slow_backup(&home, &url, 4);
+    let daemon = home.start_with(|command| {
+        with_password(command);
+        command.args(["--backup-download-limit", "16K", "--mount-wait", "1s"]);
+    });
+    daemon.say(&["create", "back", "--backup", &backup, "--detach"]);
+    until("the restore", || {
+        let jobs = daemon.json(&["job", "list"]);
+        jobs.as_array()
+            .and_then(|jobs| jobs.last())
+            .is_some_and(|job| job["State"] == "running")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    daemon.say(&["delete", "back"]);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn restic_restores_what_we_back_up_and_its_next_backup_finds_nothing_new() {
         manifest: manifest(),
         hostname: "alpha".to_owned(),
         level: 1,
+        adopts: true,
     };
     let made = backup::tree::tree(&repository, &request, &restic.source(), &Arc::default());
     let (report, counts) = made.expect("backed up");

@@ -89,5 +89,6 @@ fn request(kind: Kind, snapshot: u64) -> Request {
         manifest,
         hostname: "bench".to_owned(),
         level: COMPRESSION_LEVEL,
+        adopts: true,
     }
 }

@@ -1,7 +1,7 @@
 //! What was fetched once, kept on this host: decoded indexes, snapshots, and packs of trees.
 //!
 //! It may be deleted at any time and is never trusted: what comes from it is checked as if it came from the store, and a
-//! failure to read or write it costs time only. `<directory>/<repository>/{index,snapshots,packs}`.
+//! failure to read or write it costs time only. `<directory>/<repository>/{index,snapshots,packs,unfinished}`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,6 +16,9 @@ use super::index::Table;
 
 /// Packs of trees beyond this many bytes are dropped, the oldest first.
 const MOST_PACK_BYTES: u64 = 1 << 30;
+
+/// A file that is there while packs are uploaded that no index names yet, and after an interruption.
+const UNFINISHED: &str = "unfinished";
 
 /// What backup programs look for, to leave caches out.
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
@@ -109,6 +112,18 @@ impl Cache {
     ) -> Option<PathBuf> {
         let path = self.path("index", name);
         self.replace(&path, write).map(|()| path)
+    }
+
+    /// Notes that uploads begin; says whether earlier ones did that never came to their end. The note is best effort: without it,
+    /// what those uploaded is sent again.
+    pub fn begin_uploads(&self) -> bool {
+        let noted = File::create_new(self.directory.join(UNFINISHED));
+        noted.is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists)
+    }
+
+    /// Takes the note away: an index names all that was uploaded.
+    pub fn end_uploads(&self) {
+        let _ = fs::remove_file(self.directory.join(UNFINISHED));
     }
 
     /// Drops the tables of index files, and the snapshots, that are no longer in the repository.

@@ -13,7 +13,7 @@ use super::haul::{self, Haul};
 use super::index::{Marks, Table};
 use super::reach::Walker;
 use super::writer::Written;
-use super::{Access, Backup, BlobKind, Id, Lock, Progress, Repository, Result, Writer, seal};
+use super::{Access, Backup, BlobKind, Id, Lock, Progress, Repository, Result, Writer, repair, seal};
 
 /// What was copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +43,7 @@ pub fn copy(
     backups: &[Id],
     progress: &Arc<Progress>,
 ) -> Result<CopyReport> {
+    let _held = progress.governs();
     let from_lock = Lock::take(from, Access::Shared)?;
     let to_lock = Lock::take(to, Access::Shared)?;
     let mut report = CopyReport {
@@ -66,11 +67,13 @@ pub fn copy(
     missing.dedup_by_key(|backup| backup.id);
     from.refresh()?;
     to.refresh()?;
+    let adopted = repair::begin_uploads(to, &to_lock, there.is_empty(), progress)?;
     let written = copy_blobs(from, to, &missing, &to_lock, progress)?;
     report.new_blobs = written.data_blobs + written.tree_blobs;
     report.new_bytes = written.new_bytes;
     report.stored_bytes = written.stored_bytes;
     from_lock.check()?;
+    adopted.confirm(to)?;
     // The writer looked before it wrote the index.
     to_lock.check_again()?;
     for backup in missing {
@@ -84,6 +87,7 @@ pub fn copy(
             .copied
             .push((backup.id, to.write_file("snapshots", &json)?));
     }
+    repair::end_uploads(to);
     Ok(report)
 }
 

@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, EngineError>;
 pub enum EngineError {
     /// The destination's storage could not.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The kernel refused.
     #[error(transparent)]
     System(#[from] SysError),
@@ -162,6 +162,15 @@ pub enum EngineError {
     Cancelled,
 }
 
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Stopped { .. } => Self::Cancelled,
+            other => Self::Store(other),
+        }
+    }
+}
+
 impl EngineError {
     /// What scripts, HTTP clients and jobs tell apart.
     pub fn kind(&self) -> FailureKind {
@@ -174,7 +183,7 @@ impl EngineError {
                 StoreError::TooShort { .. } | StoreError::TooLarge { .. } => Kind::Corrupt,
                 StoreError::Invalid(_) | StoreError::Denied { .. } => Kind::Invalid,
                 StoreError::Unavailable { .. } => Kind::Unavailable,
-                StoreError::Failed { .. } => Kind::Internal,
+                StoreError::Failed { .. } | StoreError::Stopped { .. } => Kind::Internal,
             },
             Self::NoRepository { .. } | Self::NoBackup { .. } | Self::NoPath { .. } => Kind::NotFound,
             Self::RepositoryExists { .. } => Kind::AlreadyExists,

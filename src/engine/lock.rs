@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EngineError, Id, Repository, Result};
+use crate::store::Stop;
 
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 const AGAIN: Duration = Duration::from_secs(60);
@@ -76,6 +77,7 @@ pub struct Lock {
     repository: Repository,
     shared: Arc<Shared>,
     renewer: Option<JoinHandle<()>>,
+    follows_sleeper: bool,
 }
 
 #[derive(Debug)]
@@ -100,14 +102,18 @@ impl Lock {
     /// # Errors
     /// [`EngineError::Locked`] names who holds one that forbids it.
     pub fn take(repository: &Repository, access: Access) -> Result<Self> {
+        let mut follows_sleeper = false;
         if access == Access::Exclusive {
-            refuse_if_taken(repository, access, None)?;
+            follows_sleeper = refuse_if_taken(repository, access, None)?;
         }
         let id = write(repository, access)?;
         // Whoever wrote theirs in the meantime sees ours, or we see theirs.
-        if let Err(error) = refuse_if_taken(repository, access, Some(id)) {
-            drop_file(repository, &id);
-            return Err(error);
+        match refuse_if_taken(repository, access, Some(id)) {
+            Ok(sleeper) => follows_sleeper |= sleeper,
+            Err(error) => {
+                drop_file(repository, &id);
+                return Err(error);
+            }
         }
         let state = State {
             id,
@@ -134,7 +140,14 @@ impl Lock {
             repository: repository.clone(),
             shared,
             renewer: Some(renewer),
+            follows_sleeper,
         })
+    }
+
+    /// Whether it took the place of an exclusive one that was merely old. Its owner may be asleep and not dead: a prune that, when its
+    /// host wakes up, still sends the deletions that it was sending.
+    pub fn follows_sleeper(&self) -> bool {
+        self.follows_sleeper
     }
 
     /// Whether it is still ours. Asked before anything is written that relies on nothing having been deleted.
@@ -220,6 +233,8 @@ impl Drop for Lock {
 }
 
 fn drop_file(repository: &Repository, id: &Id) {
+    // Cancelled work too waits for this: a lock that is left behind keeps others out.
+    let _held = Stop::hold(None);
     if let Err(error) = repository.store().delete(&path(id)) {
         log::warn!("the lock {id} is left behind and becomes stale in 30 minutes: {error}");
     }
@@ -299,7 +314,9 @@ fn write(repository: &Repository, access: Access) -> Result<Id> {
     repository.write_file("locks", &json)
 }
 
-fn refuse_if_taken(repository: &Repository, access: Access, ours: Option<Id>) -> Result<()> {
+/// Removes stale locks on the way; says whether an exclusive one was among them whose owner may still live.
+fn refuse_if_taken(repository: &Repository, access: Access, ours: Option<Id>) -> Result<bool> {
+    let mut sleeper = false;
     for (id, lock) in read_all(repository, ours)? {
         let Some(lock) = lock else {
             let by =
@@ -312,6 +329,7 @@ fn refuse_if_taken(repository: &Repository, access: Access, ours: Option<Id>) ->
         if is_stale(&lock) {
             log::info!("a stale lock of {} from {} is removed", lock.holder(), lock.time);
             repository.store().delete(&path(&id))?;
+            sleeper |= lock.exclusive && !is_of_the_dead(&lock);
         } else if access == Access::Exclusive || lock.exclusive {
             let kind = if lock.exclusive { "exclusively " } else { "" };
             let by = format!(
@@ -325,7 +343,7 @@ fn refuse_if_taken(repository: &Repository, access: Access, ours: Option<Id>) ->
             });
         }
     }
-    Ok(())
+    Ok(sleeper)
 }
 
 /// All locks but `ours`; `None` for one that cannot be read. One that vanishes meanwhile was released.
@@ -347,9 +365,11 @@ fn read_all(repository: &Repository, ours: Option<Id>) -> Result<Vec<(Id, Option
 
 pub(super) fn is_stale(lock: &LockFile) -> bool {
     let age = super::now().as_second() - lock.time.as_second();
-    if age > STALE_SECONDS {
-        return true;
-    }
+    age > STALE_SECONDS || is_of_the_dead(lock)
+}
+
+/// Whether the process that wrote it is gone for certain.
+fn is_of_the_dead(lock: &LockFile) -> bool {
     // A process that is gone tells something only where we see the processes that its number is of.
     let host = super::hostname();
     let here = lock.hostname == host || lock.hostname == format!("{host}{OURS}");

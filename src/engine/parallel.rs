@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::Result;
+use crate::store::Stop;
 
 /// What `work` makes of each item, in their order, with at most `threads` at once. The first failure ends it.
 pub fn map<T: Sync, R: Send>(
@@ -19,9 +20,11 @@ pub fn map<T: Sync, R: Send>(
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
+    let stop = Stop::current();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let _held = Stop::hold(stop.clone());
                 loop {
                     let at = next.fetch_add(1, Relaxed);
                     let Some(item) = items.get(at) else {

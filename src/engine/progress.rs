@@ -2,9 +2,11 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{EngineError, Result};
+use crate::store::Stop;
+use crate::store::stop::Held;
 
 /// Shared between the work and those who watch it. All counts only grow, within one piece of work.
 #[derive(Debug, Default)]
@@ -18,7 +20,7 @@ pub struct Progress {
     read_bytes: AtomicU64,
     new_bytes: AtomicU64,
     stored_bytes: AtomicU64,
-    cancelled: AtomicBool,
+    cancelled: Stop,
 }
 
 /// The counters at one moment.
@@ -77,14 +79,19 @@ impl Progress {
         self.stored_bytes.fetch_add(stored, Relaxed);
     }
 
+    /// Has this thread, and those that it starts, wait in stores for this work only: [`Progress::cancel`] ends such waits.
+    pub fn governs(&self) -> Held {
+        Stop::hold(Some(self.cancelled.clone()))
+    }
+
     /// Ends the work at its next look.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Relaxed);
+        self.cancelled.stop();
     }
 
     /// Whether the work is to end.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Relaxed)
+        self.cancelled.is_stopped()
     }
 
     /// # Errors

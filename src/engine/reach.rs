@@ -104,7 +104,10 @@ impl Walker<'_> {
         }
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
-                scope.spawn(|| walk.work());
+                scope.spawn(|| {
+                    let _held = walk.walker.progress.governs();
+                    walk.work();
+                });
             }
         });
         let failure = walk.todo().failure.take();

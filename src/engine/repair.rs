@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::cache::Cache;
 use super::index::{IndexFile, IndexedPack, Table};
 use super::pack::{self, Header};
 use super::reach::tells_damage;
@@ -47,6 +48,32 @@ pub struct Adopted {
     pub blobs: u64,
     /// The bytes of the packs.
     pub bytes: u64,
+    #[serde(skip)]
+    ids: Vec<Id>,
+}
+
+impl Adopted {
+    /// Looks whether everything is still there. Asked before a snapshot relies on it: packs that no index named are what a prune
+    /// deletes, one too that was asleep so long that its lock was ignored.
+    ///
+    /// # Errors
+    /// [`EngineError::LockLost`].
+    pub(super) fn confirm(&self, repository: &Repository) -> Result<()> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let there: HashSet<Id> = list_packs(repository)?.iter().filter_map(name).collect();
+        match self.ids.iter().find(|id| !there.contains(id)) {
+            None => Ok(()),
+            Some(gone) => Err(EngineError::LockLost {
+                location: repository.location(),
+                why: format!(
+                    "{} was deleted meanwhile; `windlass repo repair` takes it out of the index",
+                    pack_path(gone)
+                ),
+            }),
+        }
+    }
 }
 
 /// Makes the index anew from all packs. The old one goes after the new one is confirmed.
@@ -54,6 +81,7 @@ pub struct Adopted {
 /// # Errors
 /// [`EngineError::Locked`]; a store that does not answer. Damage is not an error but in the report.
 pub fn rebuild_index(repository: &Repository, progress: &Progress) -> Result<RepairReport> {
+    let _held = progress.governs();
     let lock = Lock::take(repository, Access::Exclusive)?;
     let mut report = RepairReport::default();
     progress.phase("listing the packs");
@@ -113,6 +141,48 @@ pub fn rebuild_index(repository: &Repository, progress: &Progress) -> Result<Rep
     Ok(report)
 }
 
+/// Begins uploads. Where this host knows of earlier ones that did not come to their end, or where it is the `first` time, what those
+/// left is adopted; other times would pay a listing of all packs for nothing. [`end_uploads`] follows when an index names everything.
+pub(super) fn begin_uploads(
+    repository: &Repository,
+    lock: &Lock,
+    first: bool,
+    progress: &Progress,
+) -> Result<Adopted> {
+    let interrupted = repository.cache().is_some_and(Cache::begin_uploads);
+    if !(first || interrupted) {
+        return Ok(Adopted::default());
+    }
+    if lock.follows_sleeper() {
+        log::warn!(
+            "{}: a prune was begun here and may be asleep: what no index names is left to it",
+            repository.location()
+        );
+        return Ok(Adopted::default());
+    }
+    adopt(repository, lock, progress)
+}
+
+/// The same before uploads that are taken back when they fail, as those of a stored snapshot are: what belongs to somebody at work must
+/// not be adopted there, and so it is done while nobody is. Where somebody is, it is left for another time.
+pub fn begin_uploads_alone(repository: &Repository, progress: &Progress) -> Result<Adopted> {
+    if !repository.cache().is_some_and(Cache::begin_uploads) {
+        return Ok(Adopted::default());
+    }
+    let lock = match Lock::take(repository, Access::Exclusive) {
+        Err(EngineError::Locked { .. }) => return Ok(Adopted::default()),
+        lock => lock?,
+    };
+    adopt(repository, &lock, progress)
+}
+
+/// All that was uploaded is in an index, or was taken back: the next uploads need not look for more.
+pub fn end_uploads(repository: &Repository) {
+    if let Some(cache) = repository.cache() {
+        cache.end_uploads();
+    }
+}
+
 /// Puts packs that no index names into one, so that a backup which was interrupted, run again, uploads only what is
 /// missing. The caller holds a lock. Where nothing is to be adopted, it costs one listing.
 ///
@@ -145,6 +215,7 @@ pub fn adopt(repository: &Repository, lock: &Lock, progress: &Progress) -> Resul
                 adopted.packs += 1;
                 adopted.blobs += blobs.len() as u64;
                 adopted.bytes += object.size;
+                adopted.ids.push(id);
                 packs.push(IndexedPack { id, blobs });
             }
             Err(why) => log::warn!("{}: {} is left alone: {why}", repository.location(), object.path),

@@ -179,11 +179,17 @@ impl Repository {
     /// What a new process would open, without the second that deriving its key takes.
     #[cfg(test)]
     pub(super) fn reopened(&self, store: Arc<dyn Store>) -> Result<Self> {
+        self.reopened_with(store, None)
+    }
+
+    /// The same, with a cache.
+    #[cfg(test)]
+    pub(super) fn reopened_with(&self, store: Arc<dyn Store>, cache: Option<&Path>) -> Result<Self> {
         let sealed = store.get("config", FILE_LIMIT)?;
         let plain = self.0.key.open(&sealed);
         let config = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
         let config = config.ok_or_else(|| self.corrupt("config", "no key opens it"))?;
-        Ok(Self::assemble(store, self.0.key.clone(), config, None))
+        Ok(Self::assemble(store, self.0.key.clone(), config, cache))
     }
 
     fn assemble(store: Arc<dyn Store>, key: Key, config: Config, cache: Option<&Path>) -> Self {

@@ -3,7 +3,9 @@
 mod crash;
 mod damage;
 mod hostile;
+mod large_index;
 mod maintenance;
+mod resume;
 mod sample;
 
 use std::sync::Arc;

@@ -39,6 +39,19 @@ pub struct Writer {
     /// One pack in the making per kind; held while a sealed blob is copied into it.
     builders: [Mutex<PackBuilder>; 2],
     level: i32,
+    /// A pack is closed at this size, in bytes.
+    pack_target: usize,
+}
+
+/// Small packs for the writers that this thread starts, so that a test needs little data for many.
+#[cfg(test)]
+pub(super) fn with_packs_of(bytes: usize) {
+    TEST_PACK_TARGET.set(bytes);
+}
+
+#[cfg(test)]
+thread_local! {
+    static TEST_PACK_TARGET: std::cell::Cell<usize> = const { std::cell::Cell::new(PACK_TARGET) };
 }
 
 struct Shared {
@@ -112,12 +125,19 @@ impl Writer {
             uploaders: Vec::new(),
             builders,
             level,
+            #[cfg(not(test))]
+            pack_target: PACK_TARGET,
+            #[cfg(test)]
+            pack_target: TEST_PACK_TARGET.get(),
         };
         for _ in 0..UPLOADS {
             let (shared, receiver) = (writer.shared.clone(), receiver.clone());
             let thread = std::thread::Builder::new()
                 .name("upload".to_owned())
-                .spawn(move || shared.upload(&receiver));
+                .spawn(move || {
+                    let _held = shared.progress.governs();
+                    shared.upload(&receiver);
+                });
             writer
                 .uploaders
                 .push(thread.map_err(|source| EngineError::Target {
@@ -174,7 +194,7 @@ impl Writer {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             builder.add(kind, id, sealed, uncompressed);
-            let is_full = builder.len() >= PACK_TARGET;
+            let is_full = builder.len() >= self.pack_target;
             is_full.then(|| std::mem::replace(&mut *builder, PackBuilder::new(&self.shared.spare)))
         };
         full.map_or(Ok(()), |builder| self.send(builder))
@@ -232,7 +252,7 @@ impl Drop for Writer {
 impl Shared {
     fn upload(&self, queue: &Receiver<Pack>) {
         for pack in queue {
-            if self.has_failed() {
+            if self.has_failed() || self.progress.is_cancelled() {
                 continue;
             }
             if let Err(error) = self.upload_one(pack) {

@@ -294,6 +294,7 @@ impl Making {
             manifest: manifest_of(manifest(&self.volume, &self.snapshot), &source),
             hostname: repositories::hostname(),
             level: COMPRESSION_LEVEL,
+            adopts: true,
         };
         let (repository, progress) = (&opened.repository, &self.live.progress);
         let path = match source {

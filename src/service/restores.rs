@@ -1,8 +1,9 @@
 //! Restoring: a new volume that is filled from a backup.
 //!
-//! The volume is recorded first, as `restoring`, and Create is answered; then a job fills it. The data are built aside
-//! by [`Driver::open_target`] and the engine, without the volume's lock, and put into place by [`Driver::fill`] in one
-//! step, with it. A crash before that leaves a volume that is `restoring`, and the next start begins again.
+//! The volume is recorded first, as `restoring`, and Create is answered; then a job fills it. The data are built aside by
+//! [`open_target`](crate::driver::Driver::open_target) and the engine, without the volume's lock, and put into place by
+//! [`fill`](crate::driver::Driver::fill) in one step, with it. A crash before that leaves a volume that is `restoring`, and
+//! the next start begins again.
 
 use std::fs::File;
 use std::path::Path;

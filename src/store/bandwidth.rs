@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::clock::{Clock, SystemClock};
-use super::{Object, Result, Store};
+use super::{Object, Result, Store, StoreError};
 
 /// What an unused line is worth later.
 const BURST: Duration = Duration::from_secs(1);
@@ -46,17 +46,25 @@ impl Bandwidth {
         }
     }
 
-    fn send(&self, bytes: u64) {
-        if let Some(up) = &self.up {
-            up.take(bytes);
+    fn send(&self, bytes: u64) -> Result<()> {
+        let up = self.up.as_ref();
+        up.map_or(Ok(()), |up| self.take(up, bytes))
+    }
+
+    fn take(&self, bucket: &Bucket, bytes: u64) -> Result<()> {
+        if bucket.take(bytes) {
+            return Ok(());
         }
+        Err(StoreError::Stopped {
+            location: self.location(),
+        })
     }
 
     /// Where the caller knows the length, the line is taken for it before, so that calls at the same time wait for each
     /// other; else afterwards.
     fn receive(&self, length: Option<u64>, call: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
         let Some(down) = &self.down else { return call() };
-        down.take(length.unwrap_or(0));
+        self.take(down, length.unwrap_or(0))?;
         let bytes = call()?;
         if length.is_none() {
             down.charge(bytes.len() as u64);
@@ -74,18 +82,27 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Waits until the line is free, and takes it for these bytes.
-    fn take(&self, bytes: u64) {
+    /// Waits until the line is free, and takes it for these bytes. False where the work is to end before: then the line is left to
+    /// others.
+    fn take(&self, bytes: u64) -> bool {
         let begin = self.charge(bytes);
         let wait = begin.saturating_sub(self.clock.now());
-        if !wait.is_zero() {
-            self.clock.sleep(wait);
+        let is_free = wait.is_zero() || self.clock.sleep(wait);
+        if !is_free {
+            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid_until = paid_until.saturating_sub(self.cost(bytes));
         }
+        is_free
+    }
+
+    /// How long the line is taken by so many bytes.
+    fn cost(&self, bytes: u64) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)
     }
 
     /// Takes the line for these bytes as soon as it is free, and says when that is.
     fn charge(&self, bytes: u64) -> Duration {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let cost = self.cost(bytes);
         let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = (*paid_until).max(self.clock.now().saturating_sub(BURST));
         *paid_until = begin + cost;
@@ -99,12 +116,12 @@ impl Store for Bandwidth {
     }
 
     fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.send(bytes.len() as u64);
+        self.send(bytes.len() as u64)?;
         self.store.put(path, bytes)
     }
 
     fn put_new(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.send(bytes.len() as u64);
+        self.send(bytes.len() as u64)?;
         self.store.put_new(path, bytes)
     }
 
@@ -136,8 +153,8 @@ impl Store for Bandwidth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
     use crate::store::clock::TestClock;
+    use crate::store::{MemoryStore, Stop};
 
     #[test]
     fn a_hundred_objects_take_the_time_that_their_bytes_need() {
@@ -174,6 +191,37 @@ mod tests {
         };
         store.receive(Some(1000), under_way).expect("read");
         assert_eq!(clock.now(), Duration::from_secs(3));
+    }
+
+    /// A cancelled job slept on for as long as what it had sent before was worth: minutes, at a low limit.
+    #[test]
+    fn who_is_to_end_does_not_wait_on_and_leaves_the_line_to_others() {
+        let memory = Arc::new(MemoryStore::default());
+        let store = Bandwidth::new(memory.clone(), Some(100), Some(100));
+        let bytes = |count: usize| Bytes::from(vec![0; count]);
+        store.put("a", bytes(130)).expect("at once");
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let _held = Stop::hold(Some(stop.clone()));
+                store.put("b", bytes(100_000))
+            });
+            std::thread::sleep(Duration::from_millis(60));
+            stop.stop();
+            let outcome = waiting.join().expect("no panic");
+            assert!(matches!(outcome, Err(StoreError::Stopped { .. })), "{outcome:?}");
+        });
+        assert_eq!(memory.stat("b").expect("memory"), None);
+        let begun = std::time::Instant::now();
+        store.put("c", bytes(1)).expect("the line is free before long");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "not for what was not sent"
+        );
+        let _held = Stop::hold(Some(stop));
+        store.get_range("a", 0, 130).expect("nothing to wait for");
+        let outcome = store.get_range("a", 0, 130);
+        assert!(matches!(outcome, Err(StoreError::Stopped { .. })), "{outcome:?}");
     }
 
     #[test]

@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::Stop;
+
+/// So often a wait looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Tells the time and lets it pass.
 pub trait Clock: Send + Sync + 'static {
     /// Since some moment in the past.
     fn now(&self) -> Duration;
 
-    /// Returns when so much time has passed.
-    fn sleep(&self, time: Duration);
+    /// Returns true when so much time has passed, false as soon as the thread's work is to end ([`Stop`]).
+    fn sleep(&self, time: Duration) -> bool;
 }
 
 /// The real time.
@@ -26,8 +31,17 @@ impl Clock for SystemClock {
         self.0.elapsed()
     }
 
-    fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
+    fn sleep(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            if Stop::is_wished() {
+                return false;
+            }
+            match until.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return true,
+                left => std::thread::sleep(left.min(LOOK)),
+            }
+        }
     }
 }
 
@@ -51,7 +65,8 @@ impl Clock for TestClock {
         self.slept().iter().sum()
     }
 
-    fn sleep(&self, time: Duration) {
+    fn sleep(&self, time: Duration) -> bool {
         self.sleeps.lock().expect("no panic while it is held").push(time);
+        !Stop::is_wished()
     }
 }

@@ -62,6 +62,12 @@ pub enum StoreError {
         /// What was said.
         why: String,
     },
+    /// The work that this was for is to end; it was waiting, and nothing was done.
+    #[error("{location}: it was to end while it waited")]
+    Stopped {
+        /// The store.
+        location: String,
+    },
     /// The service or the filesystem answered with a failure that trying again does not cure (a full disk, a directory
     /// that is a file).
     #[error("{location}: cannot {doing}: {why}")]

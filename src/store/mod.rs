@@ -18,6 +18,7 @@ pub mod memory;
 pub mod object;
 pub mod open;
 pub mod retry;
+pub mod stop;
 
 mod path;
 mod spare;
@@ -37,6 +38,7 @@ pub use object::ObjectStore;
 pub use open::{Opened, StoreSettings, open};
 pub use retry::Retry;
 pub use spare::{Lent, Spare};
+pub use stop::Stop;
 
 /// The result of a store's work.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -64,7 +64,11 @@ impl Retry {
                 Err(error) if error.is_temporary() && attempt < self.attempts => {
                     let wait = self.wait(attempt);
                     log::debug!("{error}; trying again in {} ms", wait.as_millis());
-                    self.clock.sleep(wait);
+                    if !self.clock.sleep(wait) {
+                        return Err(StoreError::Stopped {
+                            location: self.store.location(),
+                        });
+                    }
                     attempt += 1;
                 }
                 Err(StoreError::Unavailable { location, doing, why }) if attempt > 1 => {
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
     use crate::store::clock::TestClock;
     use crate::store::faulty::{Fault, Faulty, Plan};
-    use crate::store::{Counting, Counts, MemoryStore};
+    use crate::store::{Counting, Counts, MemoryStore, Stop};
 
     fn retry(plan: Plan, attempts: u32) -> (Arc<Faulty>, Retry, Arc<TestClock>) {
         let faulty = Arc::new(Faulty::new(Arc::new(MemoryStore::default()), plan));
@@ -228,5 +232,27 @@ mod tests {
         let store = Retry::with_clock(Arc::new(counting), 3, Duration::from_secs(1), clock, 0);
         store.put("a", Bytes::from_static(b"12345")).expect("written");
         assert_eq!((counts.tally().puts, counts.tally().sent_bytes), (2, 10));
+    }
+
+    #[test]
+    fn who_is_to_end_does_not_wait_for_another_try() {
+        let faulty = Arc::new(Faulty::new(
+            Arc::new(MemoryStore::default()),
+            Plan::always(Fault::Fail),
+        ));
+        let hour = Duration::from_secs(3600);
+        let store = Retry::new(Arc::clone(&faulty) as _, 30, hour);
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let _held = Stop::hold(Some(stop.clone()));
+                store.list("")
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            stop.stop();
+            let outcome = waiting.join().expect("no panic");
+            assert!(matches!(outcome, Err(StoreError::Stopped { .. })), "{outcome:?}");
+        });
+        assert!((1..8).contains(&faulty.calls()), "{}", faulty.calls());
     }
 }

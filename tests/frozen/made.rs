@@ -55,6 +55,7 @@ fn request(manifest: Manifest) -> Request {
         manifest,
         hostname: "alpha".to_owned(),
         level: 1,
+        adopts: true,
     }
 }
 

@@ -199,6 +199,7 @@ impl Thawed {
                     manifest,
                     hostname: "alpha".to_owned(),
                     level: 1,
+                    adopts: true,
                 };
                 let made = backup::tree::tree(&self.repository, &request, &source, &Arc::default());
                 made.expect("backed up").0

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod child;
+pub mod imitation;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

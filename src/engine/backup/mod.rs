@@ -27,6 +27,9 @@ pub struct Request {
     pub hostname: String,
     /// zstd's level.
     pub level: i32,
+    /// Whether packs are taken over that an interrupted backup left in no index. Not where those who fail take their packs back:
+    /// what is taken over might be that ([`repair::begin_uploads_alone`]).
+    pub adopts: bool,
 }
 
 /// A backup that was made.
@@ -58,16 +61,16 @@ pub(super) fn make(
     progress: &Arc<Progress>,
     walk: impl FnOnce(&Writer, Option<&Backup>) -> Result<Content>,
 ) -> Result<BackupReport> {
+    let _held = progress.governs();
     let start = super::now();
     progress.phase("preparing");
     let lock = Lock::take(repository, Access::Shared)?;
     repository.refresh()?;
     let parent = newest_of_volume(repository, &request.manifest)?;
-    if parent.is_none() {
-        // The first one is the long one: what was sent before an interruption is not sent again. Later ones would pay a
-        // listing of all packs for a little.
-        repair::adopt(repository, &lock, progress)?;
-    }
+    let adopted = match request.adopts {
+        true => repair::begin_uploads(repository, &lock, parent.is_none(), progress)?,
+        false => repair::Adopted::default(),
+    };
     let writer = Writer::new(repository, request.level, progress)?;
     progress.phase("backing up");
     let content = walk(&writer, parent.as_ref())?;
@@ -102,10 +105,12 @@ pub(super) fn make(
         windlass: Some(request.manifest.clone()),
         other: serde_json::Map::new(),
     };
+    adopted.confirm(repository)?;
     // The writer looked before it wrote the index.
     lock.check_again()?;
     let json = serde_json::to_vec(&record).expect("text and numbers can be written as JSON");
     let id = repository.write_file("snapshots", &json)?;
+    repair::end_uploads(repository);
     let parent = record.parent;
     Ok(BackupReport {
         backup: Backup { id, record },

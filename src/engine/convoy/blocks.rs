@@ -67,7 +67,10 @@ pub(super) fn restore(
     };
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(jobs.len()) {
-            scope.spawn(work);
+            scope.spawn(|| {
+                let _held = progress.governs();
+                work();
+            });
         }
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -163,6 +163,7 @@ impl Reader {
         target: &dyn BlockTarget,
         progress: &Progress,
     ) -> Result<()> {
+        let _held = progress.governs();
         match self.load_again(backup)? {
             records::Content::Blocks(list) => {
                 blocks::restore(&*self.store, &backup.volume, list, target, progress)
@@ -183,6 +184,7 @@ impl Reader {
         target: &Path,
         progress: &Progress,
     ) -> Result<Unpacked> {
+        let _held = progress.governs();
         match self.load_again(backup)? {
             records::Content::Archive(path) => tree::restore(&*self.store, &path, backup, target, progress),
             records::Content::Blocks(_) => Err(EngineError::Invalid(format!(

@@ -69,6 +69,7 @@ pub fn prune(
     options: &PruneOptions,
     progress: &Arc<Progress>,
 ) -> Result<PruneReport> {
+    let _held = progress.governs();
     let access = if options.dry_run {
         Access::Shared
     } else {

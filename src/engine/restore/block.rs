@@ -63,6 +63,7 @@ pub fn block(
     target: &BlockTarget<'_>,
     progress: &Arc<Progress>,
 ) -> Result<RestoreReport> {
+    let _held = progress.governs();
     let image = Image::open(repository, backup)?;
     let layout = *image.layout();
     let failed = |doing, source| EngineError::Target {
@@ -123,6 +124,7 @@ impl Work<'_> {
             for _ in 0..THREADS {
                 let (fetches, failure) = (fetches.clone(), &failure);
                 scope.spawn(move || {
+                    let _held = self.progress.governs();
                     for fetch in fetches {
                         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
                         if failed().is_some() {

@@ -62,6 +62,7 @@ impl Bench {
             manifest: manifest(),
             hostname: "alpha".to_owned(),
             level: 1,
+            adopts: true,
         };
         backup::tree::tree(&self.repository, &request, root, progress)
     }

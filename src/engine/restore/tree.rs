@@ -111,6 +111,7 @@ fn run(
     restore: &TreeRestore<'_>,
     progress: &Progress,
 ) -> Result<TreeReport> {
+    let _held = progress.governs();
     let root = Root::find(repository, &backup.record.tree)?;
     let wanted = wanted(repository, backup, &root, restore.paths)?;
     if let Some(summary) = &backup.record.summary
@@ -133,13 +134,17 @@ fn run(
         let (batches, planned) = bounded(1);
         let (full, fetched) = bounded(1);
         scope.spawn(move || {
+            let _held = progress.governs();
             let mut planner = Planner::new(repository, progress, restore.target, &batches);
             planner.existing = existing;
             planner.only = remove;
             let attributes = root.attributes.filter(|_| wanted.is_empty());
             planner.run(&root.tree, attributes, wanted)
         });
-        scope.spawn(move || fetch_all(repository, progress, &planned, &full));
+        scope.spawn(move || {
+            let _held = progress.governs();
+            fetch_all(repository, progress, &planned, &full);
+        });
         fill_all(filler, &fetched)
     })?;
     durable::sync_filesystem(restore.target)?;

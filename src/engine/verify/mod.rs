@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use serde::Serialize;
 
 use super::holdings::Holdings;
-use super::index::{Index, IndexFile, Location, Table};
+use super::index::{self, Index, IndexFile, Location, MOST_TABLES, Table};
 use super::keys::KeyFile;
 use super::reach::{Reach, Walker, tells_damage};
 use super::repository::{PACK_LIMIT, pack_path};
@@ -87,6 +87,7 @@ pub fn verify(
     only: Option<&Id>,
     progress: &Arc<Progress>,
 ) -> Result<VerifyReport> {
+    let _held = progress.governs();
     let mut findings = Findings::default();
     let unreadable = lock::unreadable(repository)?;
     for id in &unreadable {
@@ -253,25 +254,33 @@ impl Verification<'_> {
     fn index(&self, findings: &mut Findings) -> Result<Arc<Table>> {
         self.progress.phase("reading the index");
         let ids = self.repository.list_files("index")?;
-        let read = super::parallel::map(&ids, 8, |id| {
-            self.progress.check()?;
-            let table = self.repository.read_file("index", id).and_then(|json| {
-                let file = IndexFile::from_json(&json)
-                    .map_err(|why| self.repository.corrupt(format!("index/{id}"), why))?;
-                Ok(Arc::new(Table::new(*id, &file.packs)))
-            });
-            sort_out(table)
-        })?;
         let mut tables = Vec::new();
-        for table in read {
-            match table {
-                Ok(table) => tables.push(table),
-                Err(error) => findings.take(error)?,
+        // Some at a time: what was read goes into a file of the cache before more comes.
+        for some in ids.chunks(MOST_TABLES / 2) {
+            let read = super::parallel::map(some, 4, |id| {
+                self.progress.check()?;
+                sort_out(self.table(id))
+            })?;
+            for table in read {
+                match table {
+                    Ok(table) => tables.push(table),
+                    Err(error) => findings.take(error)?,
+                }
             }
+            tables = index::compact(tables, self.repository.cache())?;
         }
         let index = Index::default();
         index.replace(tables, self.repository.cache())?;
         index.whole(self.repository.cache())
+    }
+
+    /// The table of an index file, read from the store whatever the cache has.
+    fn table(&self, id: &Id) -> Result<Arc<Table>> {
+        let json = self.repository.read_file("index", id)?;
+        let file =
+            IndexFile::from_json(&json).map_err(|why| self.repository.corrupt(format!("index/{id}"), why))?;
+        drop(json);
+        Ok(Arc::new(Table::new(*id, &file.packs)))
     }
 
     /// Every pack that the index names must be there, with the size that its blobs add up to.

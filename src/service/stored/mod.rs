@@ -32,7 +32,7 @@ use crate::driver::{
 };
 use crate::engine::backup::{self, Request};
 use crate::engine::{
-    Access, Backup, COMPRESSION_LEVEL, EngineError, Lock, Progress, Repository, Summary, copy,
+    Access, Backup, COMPRESSION_LEVEL, EngineError, Lock, Progress, Repository, Summary, copy, repair,
 };
 use crate::model::{
     Bytes, Consistency, InvalidValue, Name, Restoring, RootDirectory, Snapshot, SnapshotRef, Time, Volume,
@@ -320,6 +320,7 @@ impl Inner {
         if let Err(error) = self.forget_strays(&local, &**driver, &take.volume) {
             log::warn!("volume {}: {error}", take.volume.name);
         }
+        repair::begin_uploads_alone(repository, progress)?;
         let lock = patient_lock(repository, progress)?;
         point("snapshot.locked");
         let Source::Tree { path } = driver.open_source(&take.volume, None, &[])? else {
@@ -329,6 +330,7 @@ impl Inner {
             manifest: backup_work::manifest(&take.volume, &as_recorded(take, consistency)),
             hostname: repositories::hostname(),
             level: COMPRESSION_LEVEL,
+            adopts: false,
         };
         local.written.begin();
         match backup::tree::tree(repository, &request, &path, progress) {
@@ -342,8 +344,9 @@ impl Inner {
                 })
             }
             Err(error) => {
-                if let Err(second) = local.written.take_back() {
-                    log::warn!("volume {}: {second}", take.volume.name);
+                match local.written.take_back() {
+                    Ok(()) => repair::end_uploads(repository),
+                    Err(second) => log::warn!("volume {}: {second}", take.volume.name),
                 }
                 Err(error.into())
             }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider};
-use reqsign_core::{Context, Env, ProvideCredential, ProvideCredentialChain, Result};
+use reqsign_core::{Context, Env, Error, HttpSend, ProvideCredential, ProvideCredentialChain, Result};
 
 /// Where credentials come from: the usual chain, with this profile where one is named.
 pub(super) fn chain(profile: Option<&str>) -> ProvideCredentialChain<Credential> {
@@ -27,7 +29,33 @@ impl ProvideCredential for WithoutEmpty {
     type Credential = Credential;
 
     async fn provide_credential(&self, context: &Context) -> Result<Option<Credential>> {
-        self.0.provide_credential(&context.clone().with_env(Given)).await
+        let mut context = context.clone().with_env(Given);
+        if let Some(endpoint) = context.env_var("AWS_ENDPOINT_URL_STS") {
+            let way = context.clone();
+            context = context.with_http_send(TokenService { endpoint, way });
+        }
+        self.0.provide_credential(&context).await
+    }
+}
+
+/// Another token service than Amazon's, which MinIO and others have too: the signer knows the names of Amazon's alone.
+#[derive(Debug)]
+struct TokenService {
+    endpoint: String,
+    way: Context,
+}
+
+impl HttpSend for TokenService {
+    async fn http_send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>> {
+        if request.uri().host().is_some_and(|host| host.starts_with("sts.")) {
+            let address = self.endpoint.trim_end_matches('/');
+            let query = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            *request.uri_mut() = format!("{address}{query}").parse().map_err(|error| {
+                Error::config_invalid(format!("AWS_ENDPOINT_URL_STS={address} is no address"))
+                    .with_source(error)
+            })?;
+        }
+        self.way.http_send(request).await
     }
 }
 

@@ -38,9 +38,14 @@ impl Failure {
         let doing = doing.to_owned();
         let said = said(error);
         if self.is_denial(error, &said) {
+            // The signer asks one source after the other, and tells only its log what they answered.
+            let log = match said.contains("failed to load signing credential") {
+                true => " (the log has what each source of credentials answered)",
+                false => "",
+            };
             return StoreError::Denied {
                 location,
-                why: format!("cannot {doing}: {said}; {}", self.remedy()),
+                why: format!("cannot {doing}: {said}{log}; {}", self.remedy()),
             };
         }
         if error.is_temporary() || is_short(error) {

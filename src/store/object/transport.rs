@@ -57,7 +57,9 @@ impl HttpTransport for Counted {
                 )),
             };
         }
-        if let Some(verb) = verb(request.method(), request.uri()) {
+        if !is_for_tokens(request.headers())
+            && let Some(verb) = verb(request.method(), request.uri())
+        {
             self.0.request(verb);
             if request.method() == Method::PUT {
                 self.0.sent(request.body().len() as u64);
@@ -79,6 +81,12 @@ fn is_for_metadata(uri: &Uri, headers: &HeaderMap) -> bool {
         ]
         .iter()
         .any(|name| headers.contains_key(*name))
+}
+
+/// Whether a request is a form: so one asks a token service, whatever its address, and never a store.
+fn is_for_tokens(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"))
 }
 
 /// What a request does; none for a request to a token service.
