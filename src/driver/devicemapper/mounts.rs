@@ -194,6 +194,6 @@ impl Devicemapper {
 }
 
 /// The target as the table writes it. One that is gone, or does not answer, is taken as it is given.
-fn resolved(target: &Path) -> PathBuf {
+pub(super) fn resolved(target: &Path) -> PathBuf {
     target.canonicalize().unwrap_or_else(|_| target.to_owned())
 }

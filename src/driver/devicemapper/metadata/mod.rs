@@ -123,7 +123,8 @@ impl Metadata {
             },
         };
         Ok(Self {
-            blocks: blocks.limited_to(superblock.metadata_blocks),
+            // The device is the bound. The superblock says how large it was when the pool was made, also after it has grown.
+            blocks,
             superblock,
         })
     }
