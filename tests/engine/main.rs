@@ -10,6 +10,7 @@ mod own_engine;
 mod plugin;
 mod restart;
 mod service;
+mod state;
 mod survival;
 
 /// Ends a test that cannot run here. Where `CI` says that everything must run, it fails.
