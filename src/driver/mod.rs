@@ -593,6 +593,10 @@ pub enum Users {
 pub struct Usage {
     /// Space that its data takes.
     pub used: Bytes,
+    /// What of that it shares with no snapshot and no clone, and would give back if it went: at least so much. Where that is
+    /// not known at little cost, `None`.
+    #[serde(default)]
+    pub exclusive: Option<Bytes>,
     /// The most that it may hold.
     pub limit: Option<Bytes>,
 }

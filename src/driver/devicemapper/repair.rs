@@ -53,8 +53,9 @@ pub struct Healer {
 /// `repair.json`: the repaired metadata are complete, and on their way into their place.
 #[derive(Debug, Serialize, Deserialize)]
 struct UnderWay {
-    /// Where they are.
-    repaired: PathBuf,
+    /// The file that they are in; none for the spare, whose path may be another after the machine has started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repaired: Option<PathBuf>,
     /// Where those are that were damaged.
     damaged: PathBuf,
 }
@@ -161,10 +162,16 @@ impl Patient {
         self.thin_repair(&repaired)?;
         thin_check(&repaired, &[])?;
         self.must_have_all(&repaired)?;
+        File::open(&repaired)
+            .and_then(|file| file.sync_all())
+            .map_err(failed("sync", &repaired))?;
         point("repair.repaired");
         let damaged = self.keep_damaged()?;
         point("repair.kept");
-        let under_way = UnderWay { repaired, damaged };
+        let under_way = UnderWay {
+            repaired: self.devices.spare.is_none().then_some(repaired),
+            damaged,
+        };
         durable::write_atomic(&journal, &document::to_json(&under_way), 0o600)?;
         point("repair.decided");
         self.put_in_place(&under_way, &journal)
@@ -173,19 +180,32 @@ impl Patient {
     /// Step 5.
     fn put_in_place(&self, under_way: &UnderWay, journal: &Path) -> Result<PoolRepair> {
         let device = &self.devices.metadata;
+        let repaired = match (&under_way.repaired, &self.devices.spare) {
+            (Some(file), _) => file,
+            (None, Some(spare)) => spare,
+            (None, None) => {
+                return Err(corrupt(
+                    journal,
+                    "it speaks of a spare device, and the pool has none; give the dm.device that the pool was made on",
+                ));
+            }
+        };
+        // Whatever became of them meanwhile, nothing else is put over the metadata.
+        thin_check(repaired, &[])?;
+        self.must_have_all(repaired)?;
         let to = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_EXCL)
             .open(device)
             .map_err(failed("open", device))?;
-        copy(&under_way.repaired, &to, device, Zeros::Written)?;
+        copy(repaired, &to, device, Zeros::Written)?;
         // thin_check wants it for itself.
         drop(to);
         point("repair.copied");
         thin_check(device, &[])?;
         document::remove(journal)?;
-        if Some(&under_way.repaired) != self.devices.spare.as_ref() {
-            document::remove(&under_way.repaired)?;
+        if let Some(file) = &under_way.repaired {
+            document::remove(file)?;
         }
         Ok(PoolRepair {
             device: device.clone(),

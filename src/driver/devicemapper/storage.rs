@@ -240,7 +240,11 @@ fn devices_given(options: &Options, marker: &Marker, is_new: bool) -> Result<Dev
             must_be_empty(device)?;
         }
     }
-    check_metadata_size(size_of(data)?, size_of(metadata)?, marker)?;
+    match check_metadata_size(size_of(data)?, size_of(metadata)?, marker) {
+        // What is there already works on, however its data device has grown, or whoever made it.
+        Err(error) if !is_new => log::warn!("{NAME}: {error}"),
+        checked => checked?,
+    }
     Ok(Devices {
         data: data.clone(),
         metadata: metadata.clone(),

@@ -233,6 +233,7 @@ impl Vfs {
         };
         Ok(Usage {
             used,
+            exclusive: None,
             limit: volume.size,
         })
     }

@@ -193,7 +193,12 @@ fn a_divided_device_that_has_grown_is_taken_up() {
     with_pools("care::a_divided_device_that_has_grown_is_taken_up", || {
         let scratch = Scratch::new();
         let image = scratch.dir.path().join("device");
-        let file = fs::File::create(&image).expect("a file");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&image)
+            .expect("a file");
         file.set_len(300 << 20).expect("sparse");
         let device = loops::attach(&image).expect("attached");
         let detach = Detach(device.clone());
@@ -220,12 +225,32 @@ fn a_divided_device_that_has_grown_is_taken_up() {
         let driver = Devicemapper::open(&scratch.root(), &options).expect("a pool");
         let again = Care::status(&driver).expect("a status");
         assert_eq!(again.data.total - before.data.total, 150 << 20);
-        // Damaged metadata are repaired by way of the spare.
+        // Damaged metadata are repaired by way of the spare; also when the machine goes down on the way from there.
         drop(driver);
         tear_down(&scratch.root());
         file.write_all_at(b"damage", (1 << 20) + 100).expect("written");
         let healer = Healer::new(scratch.root(), options.clone());
-        assert!(healer.repair().expect("repaired").damaged.is_some());
+        let damaged = healer.repair().expect("repaired").damaged.expect("kept");
+        tear_down(&scratch.root());
+        file.write_all_at(&vec![0xAA; 2 << 20], (1 << 20) + 4096)
+            .expect("written");
+        let under_way = serde_json::json!({"damaged": damaged});
+        let journal = scratch.root().join("repair.json");
+        fs::write(&journal, under_way.to_string()).expect("written");
+        assert_eq!(healer.repair().expect("finished").damaged, Some(damaged.clone()));
+        // A spare that is not what it must be is put over nothing.
+        tear_down(&scratch.root());
+        let metadata = (before.metadata.total).next_multiple_of(4096);
+        let mut kept = vec![0; metadata as usize];
+        file.read_exact_at(&mut kept, 1 << 20).expect("read");
+        file.write_all_at(&vec![0xAA; 1 << 20], (1 << 20) + metadata)
+            .expect("written");
+        fs::write(&journal, under_way.to_string()).expect("written");
+        healer.repair().expect_err("refused");
+        let mut now = vec![0; metadata as usize];
+        file.read_exact_at(&mut now, 1 << 20).expect("read");
+        assert!(now == kept, "the metadata were touched");
+        fs::remove_file(&journal).expect("removed");
         let driver = Devicemapper::open(&scratch.root(), &options).expect("a pool");
         assert_eq!(driver.volume(&volume.name).expect("read"), Some(volume));
         drop(driver);
@@ -283,6 +308,44 @@ fn a_snapshot_is_looked_at_beside_its_volume() {
             driver.unmount(&volume, target.path()).expect("unmounted");
             assert_eq!(leftovers(&driver), [""; 0]);
         }
+    });
+}
+
+/// All of a new volume is its own, nothing of it after a snapshot, and then what is written; of a clone, what it wrote itself.
+#[test]
+fn what_a_volume_shares_with_nobody_is_counted() {
+    with_pools("care::what_a_volume_shares_with_nobody_is_counted", || {
+        let scratch = Scratch::new();
+        let driver = scratch.open(&[]).expect("a pool");
+        let target = tempfile::tempdir().expect("a mount point");
+        let volume = make(&driver, "v");
+        let figures = |volume: &Volume| {
+            let usage = driver.usage(volume).expect("usage");
+            (usage.used.0, usage.exclusive.expect("counted").0)
+        };
+        let write = |volume: &Volume, file: &str, bytes: usize| {
+            driver.mount(volume, target.path()).expect("mounted");
+            fs::write(target.path().join(file), vec![7; bytes]).expect("written");
+            crate::sys::durable::sync_filesystem(target.path()).expect("synced");
+            driver.unmount(volume, target.path()).expect("unmounted");
+        };
+        write(&volume, "f", 20 << 20);
+        let (used, exclusive) = figures(&volume);
+        assert!(used >= 20 << 20 && exclusive == used, "{exclusive} of {used}");
+        let volume = driver.snapshot(&taking(&volume, "s")).expect("a snapshot");
+        assert_eq!(figures(&volume), (used, 0));
+        write(&volume, "g", 5 << 20);
+        let (_, exclusive) = figures(&volume);
+        assert!((5 << 20..8 << 20).contains(&exclusive), "{exclusive}");
+        let mut create = wish(&driver, &name("clone"));
+        create.from = Some(crate::driver::CloneOf {
+            volume: volume.clone(),
+            snapshot: volume.snapshots[0].clone(),
+        });
+        let clone = driver.create(&create).expect("cloned").volume;
+        let (used, exclusive) = figures(&clone);
+        assert!(used >= 20 << 20 && exclusive < 2 << 20, "{exclusive} of {used}");
+        assert_eq!(leftovers(&driver), [""; 0]);
     });
 }
 

@@ -111,6 +111,10 @@ fn a_pool_on_two_devices_grows_with_each_of_them() {
         drop(source.expect("a source"));
         driver.unmount(&volume, target.path()).expect("unmounted");
         assert_eq!(leftovers(&driver), [""; 0]);
+        // So large that its metadata would not do for a new pool; what is there goes on, and is there at the next start.
+        data.grow(200 << 30);
+        let grown = driver.extend(None).expect("taken up");
+        assert_eq!(grown.data.total, 200 << 30);
         drop(driver);
         tear_down(&scratch.root());
         let said = open(&metadata, &data)
