@@ -428,6 +428,13 @@ fn a_pool_of_convoy_s_is_taken_over_in_place() {
                 .args(["--driver-opts", &format!("dm.datadev={data}")])
                 .args(["--driver-opts", &format!("dm.metadatadev={metadata}")]);
         });
+        // Nobody is told to wipe it.
+        let info = daemon.json(&["info"]);
+        let why = info["devicemapper"]["Unavailable"].as_str().expect("a reason");
+        assert!(
+            why.contains("windlass import convoy") && !why.contains("dd if="),
+            "{why}"
+        );
         let import = ["import", "convoy", "--root", text(&dir)];
         let dry: Vec<&str> = import.iter().copied().chain(["--dry-run"]).collect();
         // While Convoy has it at work.

@@ -15,6 +15,8 @@ use crate::sys::sparse;
 
 /// What must be zeros at the beginning of a device that is taken.
 pub(super) const HEAD: u64 = 1 << 20;
+/// What a device that windlass divided begins with; the store's id follows.
+pub(super) const LABEL: &str = "windlass devicemapper ";
 /// The beginning of an md superblock, little-endian (linux/raid/md_p.h).
 const MD: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
 
@@ -54,6 +56,12 @@ pub(super) fn must_be_empty(device: &Path) -> Result<()> {
     let size = sparse::size(&file).map_err(failed("find the size of", device))?;
     let mut head = vec![0; size.min(HEAD) as usize];
     file.read_exact_at(&mut head, 0).map_err(failed("read", device))?;
+    if head.starts_with(LABEL.as_bytes()) {
+        return Err(DriverError::AlreadyExists {
+            what: format!("a pool of windlass's on {}, whose records are not in this state directory,", device.display()),
+            remedy: "bring the state directory back that goes with it: without it nobody knows which volume is which".to_owned(),
+        });
+    }
     if let Some(at) = head.iter().position(|byte| *byte != 0) {
         return Err(DriverError::AlreadyExists {
             what: format!("data on {} (the first at byte {at})", device.display()),
@@ -128,6 +136,14 @@ mod tests {
             file.write_all_at(&vec![0; mark.len()], at).expect("written");
         }
         must_be_empty(&path).expect("zeros again");
+        // Nobody is told to wipe volumes whose records were lost.
+        file.write_all_at(format!("{LABEL}0a1b").as_bytes(), 0)
+            .expect("written");
+        let said = must_be_empty(&path).expect_err("refused").to_string();
+        assert!(
+            said.contains("bring the state directory back") && !said.contains("dd if="),
+            "{said}"
+        );
         must_be_free(&path).expect("a file is nobody's");
     }
 }

@@ -172,10 +172,16 @@ impl Devicemapper {
         if let (Some(thin), Ok(())) = (thin, self.pool.check_writable()) {
             let block = self.pool.block_bytes();
             if usage.used.0 / block <= COUNTED {
-                let unshared = self
+                match self
                     .pool
-                    .with_metadata(|metadata| metadata.unshared(thin.0, COUNTED))?;
-                usage.exclusive = unshared.map(|blocks| Bytes((blocks * block).min(usage.used.0)));
+                    .with_metadata(|metadata| metadata.unshared(thin.0, COUNTED))
+                {
+                    Ok(unshared) => {
+                        usage.exclusive = unshared.map(|blocks| Bytes((blocks * block).min(usage.used.0)));
+                    }
+                    // What it maps is known all the same.
+                    Err(error) => log::warn!("{NAME}: volume {}: {error}", volume.name),
+                }
             }
         }
         Ok(usage)

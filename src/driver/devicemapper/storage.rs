@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::super::pool::Room;
 use super::super::{DriverError, Result, document};
-use super::empty::{HEAD, must_be_block_device, must_be_empty, must_be_free};
+use super::empty::{HEAD, LABEL, must_be_block_device, must_be_empty, must_be_free};
 use super::kernel::{Kernel, Table, Writable};
+use super::metadata::{Metadata, View};
 use super::options::{Options, SECTOR, Storage};
 use super::records::{ROOMS, Records};
 use super::{NAME, failed, metadata};
@@ -235,7 +236,10 @@ fn devices_given(options: &Options, marker: &Marker, is_new: bool) -> Result<Dev
     };
     for device in [data, metadata] {
         must_be_block_device(device)?;
-        if is_new {
+    }
+    if is_new {
+        must_be_no_pool(data, metadata)?;
+        for device in [data, metadata] {
             must_be_free(device)?;
             must_be_empty(device)?;
         }
@@ -251,6 +255,19 @@ fn devices_given(options: &Options, marker: &Marker, is_new: bool) -> Result<Dev
         spare: None,
         caveat: None,
     })
+}
+
+/// Whoever moves in from Convoy gives the devices of its pool, and must not be told to wipe them.
+fn must_be_no_pool(data: &Path, metadata: &Path) -> Result<()> {
+    match Metadata::open(metadata, View::Current) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(DriverError::AlreadyExists {
+            what: format!("a thin pool on {} and {}", data.display(), metadata.display()),
+            remedy: "if it is Convoy's, 'windlass import convoy' takes it over as it is; if it is one of windlass's, the state \
+                     directory with its records is missing: bring that back"
+                .to_owned(),
+        }),
+    }
 }
 
 fn undivided(device: &Path) -> DriverError {
@@ -323,7 +340,7 @@ fn attach_parts(
     marker: &Marker,
     is_unused: bool,
 ) -> Result<Devices> {
-    let label = format!("windlass devicemapper {}\n", marker.id);
+    let label = format!("{LABEL}{}\n", marker.id);
     let file = OpenOptions::new()
         .read(true)
         .write(is_unused)
