@@ -13,11 +13,13 @@ mod error;
 mod events;
 mod exit;
 mod gauge;
+mod import;
 mod info;
 mod inspect;
 mod job;
 mod list;
 mod mount;
+mod pool;
 mod progress;
 mod protect;
 mod repo;
@@ -112,6 +114,10 @@ enum Command {
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
     Trim(trim::Trim),
+    #[command(subcommand)]
+    Pool(pool::Pool),
+    #[command(subcommand)]
+    Import(import::Import),
     Repo(repo::Repo),
     Events(events::Events),
     Info(info::Info),
@@ -135,11 +141,14 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 fn dispatch(cli: Cli, screen: &mut Screen) -> Result<(), Error> {
     let Cli { global, command } = cli;
     match command {
-        Command::Daemon(args) => daemon::run(&DaemonArgs {
-            socket: global.socket,
-            debug: global.debug.then_some(true),
-            ..*args
-        }),
+        Command::Daemon(args) => daemon::run(
+            &DaemonArgs {
+                socket: global.socket,
+                debug: global.debug.then_some(true),
+                ..*args
+            },
+            screen,
+        ),
         Command::Completions(command) => command.run(screen),
         Command::Version(command) => command.run(screen),
         Command::Repo(command) => {
@@ -180,6 +189,8 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Unprotect(command) => command.run(client, screen).await,
         Command::Resize(command) => command.run(client, screen).await,
         Command::Trim(command) => command.run(client, screen).await,
+        Command::Pool(command) => command.run(client, screen).await,
+        Command::Import(command) => command.run(client, screen).await,
         Command::Events(command) => command.run(client, screen).await,
         Command::Info(command) => command.run(client, screen).await,
         Command::Daemon(_) | Command::Repo(_) | Command::Completions(_) | Command::Version(_) => {
