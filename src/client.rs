@@ -18,10 +18,10 @@ use hyper::{Method, Response};
 use serde::de::IgnoredAny;
 
 use crate::api::types::{
-    Backup, BackupList, ChangePolicy, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, Created, Event,
-    Failure, Info, Job, Kind, MountVolume, Mounted, PruneBackups, Removed, ResizeVolume, Snapshot,
-    SnapshotEntry, Trashed, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume,
-    VolumeList,
+    Backup, BackupList, ChangePolicy, CheckedPool, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume,
+    Created, Event, ExtendPool, Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool,
+    PruneBackups, Removed, RepairedPool, ResizeVolume, Snapshot, SnapshotEntry, Trashed, TrimmedPool,
+    TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -282,6 +282,48 @@ impl Client {
     pub async fn revert(&self, snapshot: &str) -> Result<Volume, ClientError> {
         self.act(Route::new("snapshots").segment(snapshot).word("revert"))
             .await
+    }
+
+    /// Shows a snapshot, read-only.
+    pub async fn mount_snapshot(&self, snapshot: &str, mount: &MountVolume) -> Result<Mounted, ClientError> {
+        self.post(Route::new("snapshots").segment(snapshot).word("mount"), mount)
+            .await
+    }
+
+    /// Takes a snapshot away from wherever it is shown.
+    pub async fn unmount_snapshot(&self, snapshot: &str) -> Result<Unmounted, ClientError> {
+        self.act(Route::new("snapshots").segment(snapshot).word("umount"))
+            .await
+    }
+
+    /// The pool that volumes share.
+    pub async fn pool(&self) -> Result<Pool, ClientError> {
+        self.read(Route::new("pool")).await
+    }
+
+    /// Looks whether the pool's metadata are sound.
+    pub async fn check_pool(&self) -> Result<CheckedPool, ClientError> {
+        self.act(Route::new("pool").word("check")).await
+    }
+
+    /// Repairs the metadata of a pool at rest.
+    pub async fn repair_pool(&self) -> Result<RepairedPool, ClientError> {
+        self.act(Route::new("pool").word("repair")).await
+    }
+
+    /// Makes the pool larger.
+    pub async fn extend_pool(&self, extend: &ExtendPool) -> Result<Pool, ClientError> {
+        self.post(Route::new("pool").word("extend"), extend).await
+    }
+
+    /// Gives back what mounted volumes do not use.
+    pub async fn trim_pool(&self) -> Result<TrimmedPool, ClientError> {
+        self.act(Route::new("pool").word("trim")).await
+    }
+
+    /// Takes over Convoy's volumes.
+    pub async fn import_convoy(&self, import: &ImportConvoy) -> Result<Imported, ClientError> {
+        self.post(Route::new("import").word("convoy"), import).await
     }
 
     /// The removed volumes that can be brought back.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::config::{self, Config, ConfigError, Layer};
-use crate::driver::devicemapper::{self, Devicemapper};
+use crate::driver::devicemapper::{self, Devicemapper, Healer};
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, DriverOptions};
 use crate::model::{InvalidValue, Secret, nearest};
@@ -153,6 +153,28 @@ pub fn run(command_line: &Layer) -> Result<(), DaemonError> {
     // Blocking work that is still under way (a hung filesystem) must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// What a daemon with these settings would do with the devices that they give, in lines for a person. Nothing is touched, and what
+/// the root remembers does not count.
+///
+/// # Errors
+/// What would keep it from using them.
+pub fn plan(command_line: &Layer) -> Result<Vec<String>, DaemonError> {
+    let variables = config::variables(std::env::vars_os())?;
+    let environment = config::environment(variables.iter().cloned());
+    let password = config::password(variables.into_iter());
+    let config = config::resolve(command_line, &environment, password.as_ref())?;
+    let drivers = config.drivers.as_deref().unwrap_or_default();
+    if !drivers.iter().any(|name| name == devicemapper::NAME) {
+        return Ok(vec![
+            "no driver is to use devices: give --drivers devicemapper and its options".to_owned(),
+        ]);
+    }
+    let options = own_options(devicemapper::NAME, &config.driver_opts.unwrap_or_default());
+    let root = config.root.join(devicemapper::NAME);
+    let lines = Devicemapper::plan(&root, &options).map_err(ServiceError::from)?;
+    Ok(lines)
 }
 
 /// Where settings come from besides the file, which a reload reads again.
@@ -382,13 +404,14 @@ fn slot(name: &'static str, default_path: PathBuf, options: DriverOptions) -> Dr
                 Ok(Arc::new(vfs) as Arc<dyn Driver>)
             }),
         ),
-        devicemapper::NAME => DriverSlot::new(
-            name,
-            Box::new(move |_| {
+        devicemapper::NAME => {
+            let healer = Healer::new(default_path.clone(), options.clone());
+            let open = Box::new(move |_: &State| {
                 let opened = Devicemapper::open(&default_path, &options)?;
                 Ok(Arc::new(opened) as Arc<dyn Driver>)
-            }),
-        ),
+            });
+            DriverSlot::new(name, open).with_pool_at_rest(Box::new(healer))
+        }
         _ => unreachable!("the names come from DRIVERS, and a test opens each"),
     }
 }

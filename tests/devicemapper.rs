@@ -231,6 +231,347 @@ fn a_daemon_that_is_killed_in_a_backup_leaves_nothing_behind() {
     );
 }
 
+/// The commands that look after the pool, at work and after its metadata were damaged.
+#[test]
+fn the_pool_is_looked_after_by_the_command_line() {
+    with_pools("the_pool_is_looked_after_by_the_command_line", |home| {
+        let daemon = start(home);
+        daemon.say(&["create", "pg", "--driver", "devicemapper"]);
+        let at = daemon.say(&["mount", "pg"]);
+        let write = format!(
+            "head -c 20M /dev/urandom >{at}/a; head -c 30M /dev/urandom >{at}/b; sync; rm {at}/b; sync"
+        );
+        shell(&["bash", "-euc", &write]);
+        let sum = sum_of(&at);
+        daemon.say(&["snapshot", "create", "pg", "--name", "s"]);
+        let pool = daemon.json(&["pool", "status"]);
+        assert_eq!(
+            (&pool["Name"], &pool["Driver"], &pool["Mode"], &pool["NeedsCheck"]),
+            (
+                &"windlass-pool".into(),
+                &"devicemapper".into(),
+                &"read-write".into(),
+                &false.into()
+            ),
+            "{pool}"
+        );
+        assert_eq!(
+            (&pool["Volumes"], &pool["Snapshots"], &pool["ThinDevices"]),
+            (&1.into(), &1.into(), &2.into()),
+            "{pool}"
+        );
+        let sheet = daemon.say(&["pool", "status", "-o", "table"]);
+        assert!(sheet.contains("Mode:") && sheet.contains("of 600 MiB"), "{sheet}");
+        daemon.say(&["snapshot", "delete", "pg@s"]);
+        let trimmed = daemon.json(&["pool", "trim"]);
+        assert!(
+            trimmed["BytesFreed"]
+                .as_u64()
+                .is_some_and(|freed| freed > 25 << 20),
+            "{trimmed}"
+        );
+        assert_eq!(trimmed["Volumes"][0]["Name"], "pg");
+        let grown = daemon.json(&["pool", "extend", "+40M"]);
+        assert_eq!(grown["Data"]["Total"], 640u64 << 20, "{grown}");
+        let (code, said) = daemon.fails(&["pool", "extend", "100M"]);
+        assert!(code == 6 && said.contains("do not shrink"), "{code} {said}");
+        let sound = daemon.json(&["pool", "check"]);
+        assert_eq!(
+            (&sound["AtWork"], &sound["ThinDevices"]),
+            (&true.into(), &1.into()),
+            "{sound}"
+        );
+        let (_, said) = daemon.fails(&["pool", "repair"]);
+        assert!(
+            said.contains("has it at work") && said.contains("start the daemon again"),
+            "{said}"
+        );
+        assert_eq!(sum_of(&at), sum, "all the while");
+        // A look at a snapshot, which keeps it and its volume.
+        daemon.say(&["snapshot", "create", "pg", "--name", "seen"]);
+        shell(&["bash", "-euc", &format!("echo later >{at}/later; sync")]);
+        let look = daemon.say(&["snapshot", "mount", "pg@seen"]);
+        assert_eq!(sum_of(&look), sum);
+        let (_, said) = daemon.fails(&["snapshot", "delete", "pg@seen"]);
+        assert!(said.contains("snapshot umount pg@seen"), "{said}");
+        let write = Command::new("touch")
+            .arg(format!("{look}/f"))
+            .output()
+            .expect("touch runs");
+        assert!(
+            String::from_utf8_lossy(&write.stderr).contains("Read-only"),
+            "{write:?}"
+        );
+        let elsewhere = home.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).expect("a directory");
+        daemon.say(&["snapshot", "mount", "pg@seen", "--mountpoint", text(&elsewhere)]);
+        assert_eq!(sum_of(text(&elsewhere)), sum);
+        daemon.say(&["snapshot", "umount", "pg@seen"]);
+        assert!(!Path::new(&look).exists() && !elsewhere.join("a").exists());
+        assert_eq!(
+            devices().len(),
+            2,
+            "the snapshot's device goes too: {:?}",
+            devices()
+        );
+        daemon.say(&["snapshot", "delete", "pg@seen"]);
+        std::fs::remove_file(format!("{at}/later")).expect("removed");
+        daemon.say(&["umount", "pg"]);
+        daemon.stop();
+
+        drop(Pool(home.root()));
+        let metadata = home.root().join("devicemapper/metadata.img");
+        // The bitmaps of the metadata's own space; where they are, the superblock says.
+        let hurt = format!(
+            "M={}; B=$(od -An -tu8 -j208 -N8 $M); printf damage | dd of=$M bs=1 seek=$((B*4096+100)) conv=notrunc status=none",
+            text(&metadata)
+        );
+        shell(&["bash", "-euc", &hurt]);
+        let daemon = start(home);
+        let (_, said) = daemon.fails(&["pool", "status"]);
+        assert!(said.contains("windlass pool repair"), "{said}");
+        let (code, said) = daemon.fails(&["pool", "check"]);
+        assert!(code == 8 && said.contains("pool repair"), "{code} {said}");
+        let repaired = daemon.json(&["pool", "repair"]);
+        assert_eq!(repaired["Notes"], serde_json::json!([]), "{repaired}");
+        let kept = repaired["Damaged"].as_str().expect("a path");
+        assert!(Path::new(kept).exists(), "{kept}");
+        let at = daemon.say(&["mount", "pg"]);
+        assert_eq!(sum_of(&at), sum, "at once, without another start");
+        daemon.say(&["umount", "pg"]);
+        daemon.stop();
+    });
+}
+
+/// Each threshold that the pool passes is an event, once, and shown for as long as it lasts.
+#[test]
+fn a_pool_that_fills_warns_at_each_threshold() {
+    with_pools("a_pool_that_fills_warns_at_each_threshold", |home| {
+        let daemon = home.start_with(|command| {
+            command
+                .args(["--drivers", "devicemapper", "--driver-opts", "dm.loopback=96M"])
+                .args(["--driver-opts", "dm.warnat=30,60"])
+                .args(["--driver-opts", "dm.defaultvolumesize=192M"]);
+        });
+        daemon.say(&["create", "pg", "--driver", "devicemapper"]);
+        let at = daemon.say(&["mount", "pg"]);
+        let warned = || {
+            let events = daemon.say(&["events", "--no-follow"]);
+            events
+                .lines()
+                .filter(|line| line.contains("data space of the pool windlass-pool"))
+                .count()
+        };
+        assert_eq!(warned(), 0);
+        for (number, percent) in [(1, 30), (2, 60)] {
+            shell(&[
+                "bash",
+                "-euc",
+                &format!("head -c 31M /dev/urandom >{at}/f{number}; sync {at}/f{number}"),
+            ]);
+            until("the warning", || warned() == number);
+            let pool = daemon.json(&["pool", "status"]);
+            let used = pool["Data"]["Percent"].as_u64().expect("a number");
+            assert!(used >= percent, "{pool}");
+            assert_eq!(pool["Warnings"].as_array().map(Vec::len), Some(1), "{pool}");
+        }
+        shell(&["bash", "-euc", &format!("rm {at}/f1 {at}/f2; sync -f {at}")]);
+        daemon.say(&["pool", "trim"]);
+        let pool = daemon.json(&["pool", "status"]);
+        assert_eq!(pool["Warnings"], serde_json::json!([]), "over: {pool}");
+        assert_eq!(warned(), 2, "no more than one for each");
+        daemon.say(&["umount", "pg"]);
+        daemon.stop();
+    });
+}
+
+/// A pool as Convoy laid it out: volumes and snapshots are there as they were, and Convoy's files too.
+#[test]
+fn a_pool_of_convoy_s_is_taken_over_in_place() {
+    with_pools("a_pool_of_convoy_s_is_taken_over_in_place", |home| {
+        let dir = home.path().join("convoy");
+        // Volumes a (with a file, a snapshot, and a file after that) and b (XFS); a thin device of nobody; records of volumes that
+        // are not there, damaged, or that have another's device.
+        let lay = format!(
+            r#"mkdir -p {dir}/devicemapper; cd {dir}; truncate -s 800M data; truncate -s 8M meta
+            D=$(losetup -f --show data); M=$(losetup -f --show meta)
+            dmsetup create convoy-pool --table "0 $((800*2048)) thin-pool $M $D 4096 0"
+            for i in 1 3 5; do dmsetup message convoy-pool 0 "create_thin $i"; done
+            dmsetup create a --table "0 $((256*2048)) thin /dev/mapper/convoy-pool 1"
+            dmsetup create b --table "0 $((320*2048)) thin /dev/mapper/convoy-pool 3"
+            mkfs.ext4 -q /dev/mapper/a; mkfs.xfs -q /dev/mapper/b; mkdir -p mnt
+            mount /dev/mapper/a mnt; head -c 9M /dev/urandom >mnt/old
+            dmsetup suspend a; dmsetup message convoy-pool 0 "create_snap 2 1"; dmsetup resume a
+            echo new >mnt/new; umount mnt
+            mount /dev/mapper/b mnt; echo b >mnt/f; umount mnt; rmdir mnt
+            cd devicemapper
+            echo '{{"Root":"{dir}/devicemapper","DataDevice":"'$D'","MetadataDevice":"'$M'",
+              "ThinpoolDevice":"/dev/mapper/convoy-pool","ThinpoolSize":838860800,"ThinpoolBlockSize":4096,
+              "DefaultVolumeSize":107374182400,"LastDevID":5,"Filesystem":"ext4"}}' >devicemapper.cfg
+            volume() {{ echo '{{"Name":"'$1'","DevID":'$2',"Size":'$(($3<<20))',"Filesystem":"'$4'","MountPoint":"",
+              "CreatedTime":"Fri Nov 20 08:00:00 +0000 2026","Snapshots":{{'${{5:-}}'}}}}' >devicemapper_volume_$1.json; }}
+            volume a 1 256 ext4 '"s":{{"Name":"s","CreatedTime":"Fri Nov 20 09:00:00 +0000 2026","DevID":2,"Activated":false}},"lost":{{"Name":"lost","DevID":9}}'
+            volume b 3 320 xfs; volume twice 3 320 xfs; volume absent 7 320 ext4; echo '{{' >devicemapper_volume_hurt.json
+            echo $D $M"#,
+            dir = text(&dir)
+        );
+        let said = shell(&["bash", "-euc", &lay]);
+        let (data, metadata) = said.trim().split_once(' ').expect("two devices");
+        let _loops = Loops(vec![data.to_owned(), metadata.to_owned()]);
+        let sum_of_all = || {
+            let files = format!("cd {}; sha256sum data meta devicemapper/*", text(&dir));
+            shell(&["bash", "-euc", &files])
+        };
+        let daemon = home.start_with(|command| {
+            command
+                .args(["--drivers", "devicemapper"])
+                .args(["--driver-opts", &format!("dm.datadev={data}")])
+                .args(["--driver-opts", &format!("dm.metadatadev={metadata}")]);
+        });
+        // Nobody is told to wipe it.
+        let info = daemon.json(&["info"]);
+        let why = info["devicemapper"]["Unavailable"].as_str().expect("a reason");
+        assert!(
+            why.contains("windlass import convoy") && !why.contains("dd if="),
+            "{why}"
+        );
+        let import = ["import", "convoy", "--root", text(&dir)];
+        let dry: Vec<&str> = import.iter().copied().chain(["--dry-run"]).collect();
+        // While Convoy has it at work.
+        let (code, said) = daemon.fails(&import);
+        assert!(code != 0 && said.contains("dmsetup remove convoy-pool"), "{said}");
+        let planned = daemon.json(&dry);
+        let obstacle = planned["Obstacle"].as_str().expect("text");
+        assert!(obstacle.contains("dmsetup remove convoy-pool"), "{planned}");
+        assert!(
+            planned["Adopted"].as_array().is_some_and(|all| all.len() >= 2),
+            "{planned}"
+        );
+        shell(&[
+            "bash",
+            "-euc",
+            "for d in a b convoy-pool; do dmsetup remove $d; done; sync",
+        ]);
+        let before = sum_of_all();
+        let planned = daemon.json(&dry);
+        assert_eq!(planned["Obstacle"], "", "{planned}");
+        let names = |list: &str, key: &str| -> Vec<String> {
+            let all = planned[list].as_array().expect("a list").iter();
+            all.map(|one| one[key].as_str().expect("text").to_owned())
+                .collect()
+        };
+        assert_eq!(names("Adopted", "Name"), ["a", "b"], "{planned}");
+        assert_eq!(
+            names("Skipped", "What"),
+            [
+                "snapshot a@lost",
+                "volume absent",
+                "volume hurt",
+                "volume twice",
+                "thin device 5"
+            ],
+            "{planned}"
+        );
+        assert_eq!(sum_of_all(), before, "a dry run touches nothing");
+        let done = daemon.json(&import);
+        assert_eq!(done["Adopted"], planned["Adopted"]);
+        assert!(before.contains("devicemapper.cfg"));
+        let found = daemon.json(&["inspect", "a"]);
+        assert_eq!(
+            (&found["DriverInfo"]["DevID"], &found["CreatedTime"]),
+            (&"1".into(), &"Fri Nov 20 08:00:00 +0000 2026".into()),
+            "{found}"
+        );
+        // They are volumes as any other: what was written is there, and at the snapshot what was written before it.
+        let at = daemon.say(&["mount", "a"]);
+        assert_eq!(shell(&["cat", &format!("{at}/new")]), "new\n");
+        let old = shell(&["sha256sum", &format!("{at}/old")]);
+        let old = old.split(' ').next().expect("a sum");
+        daemon.say(&["create", "c", "--driver", "devicemapper", "--from", "a@s"]);
+        let at = daemon.say(&["mount", "c"]);
+        assert!(shell(&["sha256sum", &format!("{at}/old")]).starts_with(old));
+        assert!(!Path::new(&at).join("new").exists());
+        let at = daemon.say(&["mount", "b"]);
+        assert_eq!(shell(&["cat", &format!("{at}/f")]), "b\n");
+        let sound = daemon.json(&["pool", "check"]);
+        assert_eq!(sound["Unclaimed"], serde_json::json!([5]), "{sound}");
+        let pool = daemon.json(&["pool", "status"]);
+        assert_eq!(pool["BlockSize"], 2 << 20, "{pool}");
+        // A second time there is nothing to take over.
+        let again = daemon.json(&import);
+        assert_eq!(again["Adopted"], serde_json::json!([]), "{again}");
+        for volume in ["a", "b", "c"] {
+            daemon.say(&["umount", volume]);
+        }
+        daemon.say(&["snapshot", "delete", "a@s"]);
+        daemon.say(&["delete", "a", "--purge"]);
+        daemon.stop();
+    });
+}
+
+/// How a device would be divided, before it is; and what carries something is refused.
+#[test]
+fn a_dry_run_lays_a_device_out_and_touches_nothing() {
+    with_pools("a_dry_run_lays_a_device_out_and_touches_nothing", |home| {
+        let image = home.path().join("device");
+        let make = format!("truncate -s 1G {0}; losetup -f --show {0}", text(&image));
+        let device = shell(&["bash", "-euc", &make]).trim().to_owned();
+        let _loops = Loops(vec![device.clone()]);
+        let run = |dry: bool| {
+            let mut command = home.command();
+            command
+                .args(["--drivers", "devicemapper"])
+                .args(["--driver-opts", &format!("dm.device={device}")]);
+            if dry {
+                command.arg("--dry-run");
+            }
+            command
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped());
+            command.output().expect("it runs")
+        };
+        let planned = run(true);
+        let said = String::from_utf8_lossy(&planned.stdout).into_owned();
+        assert!(planned.status.success(), "{planned:?}");
+        let expected = [
+            "a new pool windlass-pool, in blocks of 64 KiB".to_owned(),
+            format!("label: {device} from byte 0, 1 MiB (1048576 bytes)"),
+            format!("metadata: {device} from byte 1048576, 4 MiB (4194304 bytes)"),
+            format!("spare: {device} from byte 5242880, 4 MiB (4194304 bytes)"),
+            format!("data: {device} from byte 9437184, 1015 MiB (1064304640 bytes)"),
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+        let blocks = shell(&["stat", "-c", "%b", text(&image)]);
+        assert_eq!(blocks.trim(), "0", "nothing was written");
+        assert!(!home.root().exists(), "nor elsewhere");
+        for (make, why) in [
+            (format!("mkfs.ext4 -q {device}"), "first MiB is zeros"),
+            (format!("mkfs.ext4 -q {device}; mount {device} /mnt"), "in use by"),
+        ] {
+            shell(&["bash", "-euc", &make]);
+            let refused = run(true);
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(!refused.status.success(), "{said}");
+            assert!(said.contains(why), "{said}");
+            let _ = Command::new("umount").arg("/mnt").status();
+        }
+    });
+}
+
+/// Loop devices, detached whatever happens.
+struct Loops(Vec<String>);
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        let script = "for d in a b convoy-pool; do dmsetup remove $d 2>/dev/null; done; \
+                      dmsetup ls | awk '/^windlass-pool/ {print $1}' | sort -r | xargs -r -n1 dmsetup remove 2>/dev/null; losetup -d \"$@\"";
+        let _ = Command::new("bash")
+            .args(["-c", script, "bash"])
+            .args(&self.0)
+            .status();
+    }
+}
+
 /// The pool, and the thin devices that are active.
 fn devices() -> Vec<String> {
     let said = shell(&["dmsetup", "ls"]);

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use windlass::api::admin::ROUTES;
 use windlass::api::error::status;
 use windlass::api::types::{
-    CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, Kind, MountVolume, PruneBackups, ResizeVolume,
-    UndeleteVolume, UnmountVolume, VerifyBackups,
+    CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, ExtendPool, ImportConvoy, Kind, MountVolume,
+    PruneBackups, ResizeVolume, UndeleteVolume, UnmountVolume, VerifyBackups,
 };
 
 /// The document.
@@ -372,6 +372,8 @@ fn the_bodies_have_the_fields_of_the_code() {
         ("MountVolume", serde_json::to_value(MountVolume::default())),
         ("UnmountVolume", serde_json::to_value(UnmountVolume::default())),
         ("CreateSnapshot", serde_json::to_value(CreateSnapshot::default())),
+        ("ExtendPool", serde_json::to_value(ExtendPool::default())),
+        ("ImportConvoy", serde_json::to_value(ImportConvoy::default())),
         ("ResizeVolume", serde_json::to_value(ResizeVolume::default())),
         ("UndeleteVolume", serde_json::to_value(UndeleteVolume::default())),
         ("CreateBackup", serde_json::to_value(CreateBackup::default())),
@@ -549,6 +551,7 @@ const SNAPSHOT: &str = "/v1/snapshots/{snapshot}";
 const REVERT: &str = "/v1/snapshots/{snapshot}/revert";
 const RESIZE: &str = "/v1/volumes/{volume}/resize";
 const TRIM: &str = "/v1/volumes/{volume}/trim";
+const POOL: &str = "/v1/pool";
 const TRASHED: &str = "/v1/trash/{volume}";
 const UNDELETE: &str = "/v1/trash/{volume}/undelete";
 
@@ -567,20 +570,92 @@ fn every_operation_of_a_real_daemon_answers_as_described() {
     };
     volumes(&mut caller);
     snapshots(&mut caller);
+    policies(&mut caller);
     backups(&mut caller);
     removal(&mut caller);
+    // Directories share no pool.
+    caller.bad((422, "Unsupported"), "GET", POOL, POOL, None);
+    for route in [
+        "/v1/pool/check",
+        "/v1/pool/repair",
+        "/v1/pool/extend",
+        "/v1/pool/trim",
+    ] {
+        caller.bad((422, "Unsupported"), "POST", route, route, None);
+    }
+    let much = json!({"Size": "much"});
+    caller.bad(
+        (400, "Invalid"),
+        "POST",
+        "/v1/pool/extend",
+        "/v1/pool/extend",
+        Some(much),
+    );
+    import(&mut caller);
     caller.good("GET", "/v1/info", "/v1/info", None);
     caller.good("GET", "/v1/events", "/v1/events?follow=false", None);
     let events = caller.good("GET", "/v1/events", "/v1/events?follow=false&since=3", None);
     assert_eq!(events[0]["Sequence"], 4, "since");
     let all: BTreeSet<(&str, &str)> = ROUTES.iter().copied().collect();
     // What only thin devices, or quotas, can do: tests/devicemapper.rs sees it.
-    let elsewhere = [("POST", RESIZE), ("POST", TRIM)];
+    let elsewhere = [
+        ("POST", RESIZE),
+        ("POST", TRIM),
+        ("GET", POOL),
+        ("POST", "/v1/pool/check"),
+        ("POST", "/v1/pool/repair"),
+        ("POST", "/v1/pool/extend"),
+        ("POST", "/v1/pool/trim"),
+    ];
     let left: Vec<_> = all
         .difference(&caller.succeeded)
         .filter(|route| !elsewhere.contains(route))
         .collect();
     assert!(left.is_empty(), "no success was seen of {left:?}");
+}
+
+/// Convoy's directories, in the directory that is the driver's.
+fn import(caller: &mut Caller) {
+    const CONVOY: &str = "/v1/import/convoy";
+    let root = caller.home.path().join("convoy");
+    let ask = |dry| Some(json!({"Root": root, "DryRun": dry}));
+    caller.bad((400, "Invalid"), "POST", CONVOY, CONVOY, ask(true));
+    std::fs::create_dir_all(root.join("vfs")).expect("a directory");
+    caller.bad((404, "NotFound"), "POST", CONVOY, CONVOY, ask(true));
+    let path = caller.home.volumes();
+    for dir in ["config", "old"] {
+        std::fs::create_dir(path.join(dir)).expect("a directory");
+    }
+    let put = |at: &Path, what: Value| std::fs::write(at, what.to_string()).expect("written");
+    put(
+        &root.join("vfs/vfs.cfg"),
+        json!({"Root": root.join("vfs"), "Path": path, "ConfigPath": path.join("config"), "DefaultVolumeSize": 0}),
+    );
+    for name in ["old", "gone"] {
+        put(
+            &path.join(format!("config/vfs_volume_{name}.json")),
+            json!({"Name": name, "Size": 0, "Path": path.join(name), "MountPoint": "", "PrepareForVM": false,
+                "CreatedTime": "Fri Nov 20 08:00:00 +0000 2026",
+                "Snapshots": {"s": {"Name": "s", "FilePath": "/x"}}}),
+        );
+    }
+    std::fs::write(path.join("old/f"), "kept").expect("written");
+    let planned = caller.good("POST", CONVOY, CONVOY, ask(true));
+    assert_eq!(planned["Adopted"][0]["Name"], "old", "{planned}");
+    assert_eq!(
+        planned["Skipped"].as_array().map(Vec::len),
+        Some(2),
+        "the one that is gone, and an archive: {planned}"
+    );
+    caller.bad((404, "NotFound"), "GET", VOLUME, "/v1/volumes/none", None);
+    let done = caller.good("POST", CONVOY, CONVOY, ask(false));
+    assert_eq!(done["Adopted"], planned["Adopted"]);
+    let mounted = caller.good("POST", MOUNT, "/v1/volumes/old/mount", None);
+    let at = Path::new(mounted["MountPoint"].as_str().expect("a path"));
+    assert_eq!(std::fs::read_to_string(at.join("f")).expect("read"), "kept");
+    caller.good("POST", UMOUNT, "/v1/volumes/old/umount", None);
+    let again = caller.good("POST", CONVOY, CONVOY, ask(false));
+    assert_eq!(again["Adopted"], json!([]), "{again}");
 }
 
 /// Makes `a` and two others.
@@ -731,11 +806,48 @@ fn snapshots(caller: &mut Caller) {
         Some(json!({"Name": "s"})),
     );
     caller.bad((400, "Invalid"), "GET", SNAPSHOT, "/v1/snapshots/s", None);
+    const LOOK: &str = "/v1/snapshots/{snapshot}/mount";
+    const LOOK_AWAY: &str = "/v1/snapshots/{snapshot}/umount";
+    let shown = caller.good("POST", LOOK, "/v1/snapshots/a@s/mount", None);
+    let at = Path::new(shown["MountPoint"].as_str().expect("a path")).to_owned();
+    assert!(
+        at.ends_with("a@s") && std::fs::write(at.join("f"), "no").is_err(),
+        "{shown}"
+    );
+    caller.good("POST", LOOK, "/v1/snapshots/a@s/mount", None);
+    caller.bad((409, "Busy"), "DELETE", SNAPSHOT, "/v1/snapshots/a@s", None);
+    caller.bad((409, "Busy"), "DELETE", VOLUME, "/v1/volumes/a", None);
+    caller.good("POST", LOOK_AWAY, "/v1/snapshots/a@s/umount", None);
+    assert!(!at.exists(), "its mount point goes too");
+    let nowhere = caller.good("POST", LOOK_AWAY, "/v1/snapshots/a@s/umount", None);
+    assert_eq!(nowhere["Notes"].as_array().map(Vec::len), Some(1));
+    caller.bad((404, "NotFound"), "POST", LOOK, "/v1/snapshots/none/mount", None);
     caller.good("POST", REVERT, "/v1/snapshots/a@s/revert", None);
     caller.good("POST", MOUNT, "/v1/volumes/a/mount", None);
     caller.bad((409, "Busy"), "POST", REVERT, "/v1/snapshots/a@s/revert", None);
     caller.good("POST", UMOUNT, "/v1/volumes/a/umount", None);
     caller.good("DELETE", SNAPSHOT, "/v1/snapshots/b@s", None);
+}
+
+fn policies(caller: &mut Caller) {
+    const POLICY: &str = "/v1/volumes/{volume}/policy";
+    let at = "/v1/volumes/a/policy";
+    let wish = json!({"Set": {"snapshot.schedule": "@yearly"}, "Unset": ["trash-ttl"]});
+    let shown = caller.good("POST", POLICY, at, Some(wish));
+    assert_eq!(shown["Policy"]["snapshot.schedule"], "@yearly");
+    assert_eq!(shown["Health"], "waiting");
+    let listed = caller.good("GET", VOLUMES, VOLUMES, None);
+    assert_eq!(listed["a"]["Schedules"]["snapshot"]["Health"], "waiting");
+    for wish in [
+        json!({"Set": {"snapshot.schedule": "soon"}}),
+        json!({"Set": {"snapshot.schedule": "@daily"}, "Unset": ["snapshot.schedule"]}),
+        json!({"Unset": ["colour"]}),
+    ] {
+        caller.bad((400, "Invalid"), "POST", POLICY, at, Some(wish));
+    }
+    let none = Some(json!({"Unset": ["protect"]}));
+    caller.bad((404, "NotFound"), "POST", POLICY, "/v1/volumes/none/policy", none);
+    caller.good("POST", POLICY, at, Some(json!({"Unset": ["snapshot.schedule"]})));
 }
 
 fn backups(caller: &mut Caller) {

@@ -29,6 +29,12 @@ fn a_life_with_stored_snapshots() {
         );
         assert!(shown["DriverInfo"]["StoredBackup"].is_string(), "{shown}");
         assert_eq!(daemon.fails(&["snapshot", "create", "v", "--name", "one"]).0, 4);
+        // A repository shows nothing to look at; what does is named.
+        let (code, said) = daemon.fails(&["snapshot", "mount", "v@one"]);
+        assert!(
+            code == 7 && said.contains("create --from v@one") && said.contains("windlass repo"),
+            "{code} {said}"
+        );
         let first = taken(&daemon, "v@one");
         assert!(figure(&first, "bytes-read") >= 3 << 20, "{first}");
 

@@ -269,6 +269,159 @@ pub struct TrimmedVolume {
     pub bytes_freed: u64,
 }
 
+/// The pool that a driver's volumes share: `GET /v1/pool`. All sizes are in bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Pool {
+    /// The driver.
+    pub driver: String,
+    /// Its name in the kernel.
+    pub name: String,
+    /// `read-write`, `out of data space`, `read-only` or `failed`.
+    pub mode: String,
+    /// The kernel wants the metadata checked before it writes again.
+    pub needs_check: bool,
+    /// How many changes it has seen.
+    pub transaction: u64,
+    /// The size of its blocks.
+    pub block_size: u64,
+    /// The space for what volumes hold.
+    pub data: PoolSpace,
+    /// The space for what the pool knows.
+    pub metadata: PoolSpace,
+    /// The device for data.
+    pub data_device: String,
+    /// The device for metadata.
+    pub metadata_device: String,
+    /// The one that metadata are repaired to; empty without one.
+    pub spare_device: String,
+    /// Volumes, without those in the trash.
+    pub volumes: usize,
+    /// Their snapshots.
+    pub snapshots: usize,
+    /// Thin devices of all sorts: also of the trash, and what is kept for backups.
+    pub thin_devices: usize,
+    /// How full it is when a person is warned, in percent.
+    pub warn_at: Vec<u64>,
+    /// What new volumes and snapshots leave alone, in percent.
+    pub reserve: u64,
+    /// What becomes of a write without room: `error` or `queue`.
+    pub when_full: String,
+    /// What a person should know of it now.
+    pub warnings: Vec<String>,
+    /// Why it is for trying out only; empty where it is not.
+    pub caveat: String,
+}
+
+/// How much there is of something in a pool, in bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PoolSpace {
+    /// Taken.
+    pub used: u64,
+    /// In all.
+    pub total: u64,
+    /// Taken, in percent, rounded up.
+    pub percent: u64,
+}
+
+/// `POST /v1/pool/extend`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ExtendPool {
+    /// How large the files of `dm.loopback` are to be (`20G`), or how much larger (`+20G`). Without it, the pool takes up what
+    /// its devices have gained.
+    #[serde(default)]
+    pub size: Option<String>,
+}
+
+/// What `POST /v1/pool/check` found: metadata that are sound.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CheckedPool {
+    /// Where they are.
+    pub metadata_device: String,
+    /// The pool was at work meanwhile.
+    pub at_work: bool,
+    /// Thin devices in them.
+    pub thin_devices: usize,
+    /// The ids of those that no record names; they are left alone, and take space.
+    pub unclaimed: Vec<u32>,
+}
+
+/// What `POST /v1/pool/repair` did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RepairedPool {
+    /// Where the metadata are.
+    pub metadata_device: String,
+    /// The file with those that were damaged; empty where there was nothing to repair.
+    pub damaged: String,
+    /// What still keeps the driver from working; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What `POST /v1/pool/trim` gave back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TrimmedPool {
+    /// All in all, in bytes.
+    pub bytes_freed: u64,
+    /// By volume.
+    pub volumes: Vec<TrimmedVolume>,
+    /// Which could not be trimmed, and why; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// `POST /v1/import/convoy`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ImportConvoy {
+    /// Convoy's root, as the daemon sees the files.
+    pub root: String,
+    /// Only say what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was taken over, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Imported {
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// The volumes.
+    pub adopted: Vec<ImportedVolume>,
+    /// What stays behind.
+    pub skipped: Vec<LeftBehind>,
+    /// What keeps the pool from being taken over, in a dry run; empty where nothing does.
+    pub obstacle: String,
+}
+
+/// A volume that is taken over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImportedVolume {
+    /// Its name.
+    pub name: String,
+    /// The driver that holds it.
+    pub driver: String,
+    /// Its size in bytes; 0 is without bound.
+    pub size: u64,
+    /// How many snapshots come with it.
+    pub snapshots: usize,
+}
+
+/// What is not taken over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LeftBehind {
+    /// `volume x`, `snapshot x@y`, `thin device 7`.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
 /// A removed volume that can be brought back: `GET /v1/trash`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -306,9 +459,9 @@ pub struct Event {
     /// When, RFC 3339.
     pub time: String,
     /// What: `volume.create`, `volume.remove`, `volume.mount`, `volume.unmount`, `volume.undelete`, `volume.purge`,
-    /// `snapshot.create`, `snapshot.remove`, `volume.revert`, `volume.policy`, `daemon.start`, `daemon.recover`,
+    /// `snapshot.create`, `snapshot.remove`, `snapshot.mount`, `snapshot.unmount`, `volume.revert`, `volume.policy`, `daemon.start`, `daemon.recover`,
     /// `daemon.reload`, `driver.available`, `volume.restore`, `backup.create`, `backup.copy`, `backup.delete`,
-    /// `backup.prune`, `job.start`, `job.end`, `warning`.
+    /// `backup.prune`, `import`, `pool.extend`, `pool.repair`, `job.start`, `job.end`, `warning`.
     pub action: String,
     /// The object: a volume's name, `volume@snapshot`, a backup's URL, a job's number, or empty.
     pub object: String,

@@ -28,6 +28,9 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         status["UsedBytes"] = json!(usage.used);
         status["Used"] = json!(usage.used.to_string());
+        if let Some(exclusive) = usage.exclusive {
+            status["ExclusiveBytes"] = json!(exclusive);
+        }
         status["UsedAt"] = json!(at);
     }
     status
@@ -244,6 +247,9 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
     info.push(("MountPoint".to_owned(), mount_point(entry)));
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         info.push(("Used".to_owned(), usage.used.0.to_string()));
+        if let Some(exclusive) = usage.exclusive {
+            info.push(("ExclusiveUsed".to_owned(), exclusive.0.to_string()));
+        }
         info.push(("UsedAt".to_owned(), at.to_string()));
     }
     text_map(info)

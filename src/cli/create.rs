@@ -67,6 +67,24 @@ pub struct Create {
     /// Refuse removal until 'windlass unprotect'
     #[arg(long)]
     protect: bool,
+    /// When snapshots are taken, such as @hourly or 'every 15m'
+    #[arg(long = "snapshot.schedule", value_name = "SCHEDULE")]
+    snapshot_schedule: Option<String>,
+    /// Which of those are kept, such as hourly=24,daily=7
+    #[arg(long = "snapshot.keep", value_name = "RULES")]
+    snapshot_keep: Option<String>,
+    /// Where backups go [default: the daemon's backup-dest]
+    #[arg(long = "backup.dest", value_name = "URL")]
+    backup_dest: Option<String>,
+    /// When backups are made, such as @daily
+    #[arg(long = "backup.schedule", value_name = "SCHEDULE")]
+    backup_schedule: Option<String>,
+    /// How old the last backup may be, instead of a schedule, such as 4h
+    #[arg(long = "backup.rpo", value_name = "SPAN")]
+    backup_rpo: Option<String>,
+    /// Which of those backups are kept, such as daily=7,weekly=4
+    #[arg(long = "backup.keep", value_name = "RULES")]
+    backup_keep: Option<String>,
     /// With --backup: print the name at once instead of when all is restored
     #[arg(long, requires = "backup")]
     detach: bool,
@@ -120,6 +138,12 @@ impl Create {
             ("on-remove", self.on_remove),
             ("trash-ttl", self.trash_ttl),
             ("protect", truth(self.protect)),
+            ("snapshot.schedule", self.snapshot_schedule),
+            ("snapshot.keep", self.snapshot_keep),
+            ("backup.dest", self.backup_dest),
+            ("backup.schedule", self.backup_schedule),
+            ("backup.rpo", self.backup_rpo),
+            ("backup.keep", self.backup_keep),
             ("backup", self.backup),
             ("s3-endpoint", self.s3_endpoint),
             ("id", self.id),

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Error;
+use super::{Error, Screen};
 
 /// Run the daemon in the foreground until SIGTERM
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:
   windlass daemon --drivers vfs --driver-opts vfs.path=/srv/volumes
   windlass daemon --config /etc/windlass.toml
+  windlass daemon --drivers devicemapper --driver-opts dm.device=/dev/sdb --dry-run
 
 Each setting can also be given as an environment variable (WINDLASS_TRASH_TTL=7d) and in the
 configuration file (trash-ttl = \"7d\"); the command line wins over the environment, and that over
@@ -104,6 +105,9 @@ pub struct DaemonArgs {
     /// Start only on the state directory with this id ('windlass info' shows it)
     #[arg(long, value_name = "UUID")]
     pub state_id: Option<String>,
+    /// Say how the devices of the driver devicemapper would be used, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Convoy's: accepted and not needed, for windlass mounts in its own namespace
     #[arg(long, value_name = "NAMESPACE", hide = true)]
     pub mnt_ns: Option<String>,
@@ -173,8 +177,14 @@ impl DaemonArgs {
     }
 }
 
-/// Runs the daemon until it is told to stop.
-pub(super) fn run(args: &DaemonArgs) -> Result<(), Error> {
+/// Runs the daemon until it is told to stop; with `--dry-run`, only says what it would do with devices.
+pub(super) fn run(args: &DaemonArgs, screen: &mut Screen) -> Result<(), Error> {
+    if args.dry_run {
+        let lines = crate::daemon::plan(&args.settings()).map_err(|error| Error::Daemon {
+            source: Box::new(error),
+        })?;
+        return screen.text(&(lines.join("\n") + "\n"));
+    }
     crate::daemon::run(&args.settings()).map_err(|error| Error::Daemon {
         source: Box::new(error),
     })

@@ -14,12 +14,14 @@ mod events;
 mod exit;
 mod gauge;
 mod health;
+mod import;
 mod info;
 mod inspect;
 mod job;
 mod list;
 mod mount;
 mod policy;
+mod pool;
 mod progress;
 mod protect;
 mod repo;
@@ -117,6 +119,10 @@ enum Command {
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
     Trim(trim::Trim),
+    #[command(subcommand)]
+    Pool(pool::Pool),
+    #[command(subcommand)]
+    Import(import::Import),
     Repo(repo::Repo),
     Events(events::Events),
     Info(info::Info),
@@ -140,11 +146,14 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 fn dispatch(cli: Cli, screen: &mut Screen) -> Result<(), Error> {
     let Cli { global, command } = cli;
     match command {
-        Command::Daemon(args) => daemon::run(&DaemonArgs {
-            socket: global.socket,
-            debug: global.debug.then_some(true),
-            ..*args
-        }),
+        Command::Daemon(args) => daemon::run(
+            &DaemonArgs {
+                socket: global.socket,
+                debug: global.debug.then_some(true),
+                ..*args
+            },
+            screen,
+        ),
         Command::Completions(command) => command.run(screen),
         Command::Version(command) => command.run(screen),
         Command::Repo(command) => {
@@ -187,6 +196,8 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Unprotect(command) => command.run(client, screen).await,
         Command::Resize(command) => command.run(client, screen).await,
         Command::Trim(command) => command.run(client, screen).await,
+        Command::Pool(command) => command.run(client, screen).await,
+        Command::Import(command) => command.run(client, screen).await,
         Command::Events(command) => command.run(client, screen).await,
         Command::Info(command) => command.run(client, screen).await,
         Command::Daemon(_) | Command::Repo(_) | Command::Completions(_) | Command::Version(_) => {

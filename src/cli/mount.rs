@@ -33,7 +33,7 @@ impl Mount {
 }
 
 /// The path as JSON can carry it; what is relative is meant from here, not from where the daemon runs.
-fn absolute(path: &Path) -> Result<String, Error> {
+pub(super) fn absolute(path: &Path) -> Result<String, Error> {
     let usage = |why: &str| Error::Usage {
         message: format!("the mount point {path:?} {why}"),
     };

@@ -1,15 +1,17 @@
 //! `windlass snapshot`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+use super::mount::absolute;
 use super::screen::ago;
 use super::sheet::{self, Sheet};
 use super::table::{Shrink, Table};
 use super::{Error, Screen, reference};
-use crate::api::types::{CreateSnapshot, Snapshot as Answer, SnapshotEntry, Volume, VolumeList};
+use crate::api::types::{CreateSnapshot, MountVolume, Snapshot as Answer, SnapshotEntry, Volume, VolumeList};
 use crate::client::{Client, ClientError};
 use crate::model::Time;
 
@@ -23,6 +25,7 @@ const NEXT_WORD: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:
   windlass snapshot create pgdata --name before-upgrade
   windlass snapshot list pgdata
+  windlass snapshot mount pgdata@before-upgrade
   windlass snapshot revert pgdata@before-upgrade
   windlass create pgdata-test --from pgdata@before-upgrade
 
@@ -32,6 +35,8 @@ pub enum Snapshot {
     List(List),
     Inspect(Inspect),
     Revert(Revert),
+    Mount(Mount),
+    Umount(Umount),
     Delete(Delete),
 }
 
@@ -71,6 +76,32 @@ pub struct Revert {
     snapshot: String,
 }
 
+/// Mount a snapshot read-only, for a look, and print where
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ls \"$(windlass snapshot mount pgdata@monday)\"
+  windlass snapshot umount pgdata@monday
+
+As long as it is mounted, neither the snapshot nor its volume can be removed. A snapshot that a repository holds cannot be mounted:
+'windlass create --from' makes a volume of it.")]
+pub struct Mount {
+    /// VOLUME@SNAPSHOT, or the snapshot's name or UUID
+    #[arg(value_parser = reference())]
+    snapshot: String,
+    /// An existing directory to mount on [default: the daemon's own place]
+    #[arg(long, value_name = "DIRECTORY")]
+    mountpoint: Option<PathBuf>,
+}
+
+/// Unmount a snapshot that 'windlass snapshot mount' mounted
+#[derive(Debug, Args)]
+#[command(visible_alias = "unmount")]
+pub struct Umount {
+    /// VOLUME@SNAPSHOT, or the snapshot's name or UUID
+    #[arg(value_parser = reference())]
+    snapshot: String,
+}
+
 /// Remove a snapshot
 #[derive(Debug, Args)]
 #[command(visible_alias = "rm")]
@@ -105,6 +136,17 @@ impl Snapshot {
                     true => screen.value(&volume),
                     false => Ok(()),
                 }
+            }
+            Self::Mount(Mount { snapshot, mountpoint }) => {
+                let mount_point = mountpoint.as_deref().map(absolute).transpose()?;
+                let mount = MountVolume { mount_point };
+                let mounted = client.mount_snapshot(&snapshot, &mount).await?;
+                screen.name(&mounted.mount_point, &mounted)
+            }
+            Self::Umount(Umount { snapshot }) => {
+                let unmounted = client.unmount_snapshot(&snapshot).await?;
+                screen.notes(&unmounted.notes);
+                Ok(())
             }
             Self::Delete(Delete { snapshot }) => client
                 .remove_snapshot(&snapshot)

@@ -32,6 +32,14 @@ async fn every_method_has_its_route() {
     let _ = client.snapshot("v@s").await;
     let _ = client.remove_snapshot("v@s").await;
     let _ = client.revert("v@s").await;
+    let _ = client.mount_snapshot("v@s", &MountVolume::default()).await;
+    let _ = client.unmount_snapshot("v@s").await;
+    let _ = client.pool().await;
+    let _ = client.check_pool().await;
+    let _ = client.repair_pool().await;
+    let _ = client.extend_pool(&ExtendPool::default()).await;
+    let _ = client.trim_pool().await;
+    let _ = client.import_convoy(&ImportConvoy::default()).await;
     let _ = client.trash().await;
     let _ = client.undelete("v", &UndeleteVolume::default()).await;
     let _ = client.purge("v").await;
@@ -56,6 +64,14 @@ async fn every_method_has_its_route() {
             "GET /v1/snapshots/v@s",
             "DELETE /v1/snapshots/v@s",
             "POST /v1/snapshots/v@s/revert",
+            r#"POST /v1/snapshots/v@s/mount {"MountPoint":null}"#,
+            "POST /v1/snapshots/v@s/umount",
+            "GET /v1/pool",
+            "POST /v1/pool/check",
+            "POST /v1/pool/repair",
+            r#"POST /v1/pool/extend {"Size":null}"#,
+            "POST /v1/pool/trim",
+            r#"POST /v1/import/convoy {"Root":"","DryRun":false}"#,
             "GET /v1/trash",
             r#"POST /v1/trash/v/undelete {"Name":null}"#,
             "DELETE /v1/trash/v",

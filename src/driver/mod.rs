@@ -8,9 +8,11 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod convoy;
 pub mod devicemapper;
 mod document;
 pub mod error;
+pub mod pool;
 pub mod vfs;
 
 use std::any::Any;
@@ -51,6 +53,11 @@ pub trait Driver: Send + Sync + 'static {
     /// What a person should know of its storage as it is now. Cheap: it is asked every few seconds.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()
+    }
+
+    /// The pool that its volumes share, where they share one.
+    fn pool(&self) -> Option<&dyn pool::Pool> {
+        None
     }
 
     /// All volumes in its own records. One record that cannot be read does not hide the others: it is reported in
@@ -97,6 +104,22 @@ pub trait Driver: Send + Sync + 'static {
     /// Forgets a snapshot. One that a repository holds is struck from the record and no more: the caller deletes the
     /// backup afterwards, so that a crash in between leaves a backup that no record speaks of, and never the reverse.
     fn remove_snapshot(&self, remove: &RemoveSnapshot) -> Result<Volume>;
+
+    /// Shows a snapshot at `target`, an existing directory, to be looked at: nothing can be written there. Does nothing when it
+    /// is there already.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] for a snapshot that a repository holds.
+    fn show_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()>;
+
+    /// Takes it away from `target`. Does nothing when it is not there.
+    ///
+    /// # Errors
+    /// [`DriverError::Busy`] when a process still works in it.
+    fn hide_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()>;
+
+    /// Where snapshots of the volume are shown, by the kernel's own table.
+    fn shown_snapshots(&self, volume: &Volume) -> Result<Vec<(Name, PathBuf)>>;
 
     /// Puts the volume back into a snapshot's state. The volume is not in use.
     ///
@@ -570,6 +593,10 @@ pub enum Users {
 pub struct Usage {
     /// Space that its data takes.
     pub used: Bytes,
+    /// What of that it shares with no snapshot and no clone, and would give back if it went: at least so much. Where that is
+    /// not known at little cost, `None`.
+    #[serde(default)]
+    pub exclusive: Option<Bytes>,
     /// The most that it may hold.
     pub limit: Option<Bytes>,
 }

@@ -336,7 +336,7 @@ mod tests {
         );
         assert_eq!(
             options.policy.to_string(),
-            "on-remove=keep,trash-ttl=1d,protect=true"
+            "on-remove=keep,protect=true,trash-ttl=1d"
         );
         assert!(parse(&[("adopt", "true")]).expect("valid").adopt);
         let restore = parse(&[

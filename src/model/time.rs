@@ -52,6 +52,12 @@ impl Time {
             .to_string()
     }
 
+    /// What [`Time::convoy`] wrote, or Convoy itself; `None` for anything else.
+    pub fn parse_convoy(text: &str) -> Option<Self> {
+        let zoned = jiff::fmt::strtime::parse("%a %b %d %H:%M:%S %z %Y", text).ok()?;
+        zoned.to_timestamp().ok().map(Self)
+    }
+
     /// How long ago this was at `now`, in the largest whole unit: `3d`, `5h`, `12m`, `40s`.
     pub fn age(self, now: Time) -> String {
         let seconds = now.0.as_second().saturating_sub(self.0.as_second()).max(0);
@@ -87,6 +93,9 @@ mod tests {
         let time: Time = "2026-11-20T08:00:00Z".parse().expect("a time");
         assert_eq!(time.to_string(), "2026-11-20T08:00:00Z");
         assert_eq!(time.convoy(), "Fri Nov 20 08:00:00 +0000 2026");
+        assert_eq!(Time::parse_convoy(&time.convoy()), Some(time));
+        let local = Time::parse_convoy("Fri Nov 20 10:00:00 +0200 2026");
+        assert_eq!((local, Time::parse_convoy("yesterday")), (Some(time), None));
         assert_eq!(time.age(time.after(Span::seconds(7_300))), "2h");
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{Result, ServiceError};
+use crate::driver::pool::AtRest;
 use crate::driver::{Driver, DriverError};
 use crate::state::State;
 
@@ -16,6 +17,9 @@ pub type Open = Box<dyn Fn(&State) -> std::result::Result<Arc<dyn Driver>, Drive
 pub struct DriverSlot {
     name: &'static str,
     open: Open,
+    at_rest: Option<Box<dyn AtRest>>,
+    /// Held while the driver is opened, or its storage is worked on without it.
+    storage: Mutex<()>,
     /// Guards the change from absent to present, which happens once.
     now: Mutex<Now>,
 }
@@ -37,9 +41,50 @@ impl DriverSlot {
         Self {
             name,
             open,
+            at_rest: None,
+            storage: Mutex::default(),
             now: Mutex::new(Now::Absent {
                 why: "it is not open yet".to_owned(),
             }),
+        }
+    }
+
+    /// With what can be done to its pool while it is not there.
+    #[must_use]
+    pub fn with_pool_at_rest(self, at_rest: Box<dyn AtRest>) -> Self {
+        Self {
+            at_rest: Some(at_rest),
+            ..self
+        }
+    }
+
+    /// Whether the driver's volumes share a pool.
+    pub(super) fn has_pool(&self) -> bool {
+        self.at_rest.is_some()
+    }
+
+    /// Works on its pool, which no driver has at work, and which none gets at meanwhile.
+    pub(super) fn at_rest<T>(
+        &self,
+        work: impl FnOnce(&dyn AtRest) -> std::result::Result<T, DriverError>,
+    ) -> Result<T> {
+        let _storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.get().is_ok() {
+            return Err(DriverError::Busy {
+                what: "the pool".to_owned(),
+                by: format!("the driver {}, which has it at work", self.name),
+                remedy: "its metadata can be repaired only at rest: end what uses its volumes, and start the daemon again, which \
+                         checks them, and leaves them at rest where they are damaged"
+                    .to_owned(),
+            }
+            .into());
+        }
+        match &self.at_rest {
+            Some(at_rest) => Ok(work(&**at_rest)?),
+            None => Err(ServiceError::Unavailable(format!(
+                "the driver {} has no pool",
+                self.name
+            ))),
         }
     }
 
@@ -58,6 +103,10 @@ impl DriverSlot {
 
     /// Opens the driver. It is not handed out before [`DriverSlot::present`].
     pub(super) fn open(&self, state: &State) -> Result<Arc<dyn Driver>> {
+        let Ok(_storage) = self.storage.try_lock() else {
+            let why = format!("driver {}: its pool is being checked or repaired", self.name);
+            return Err(ServiceError::Unavailable(why));
+        };
         (self.open)(state).map_err(ServiceError::from)
     }
 

@@ -111,6 +111,12 @@ impl Service {
             return;
         };
         for dir in left.filter_map(std::result::Result::ok) {
+            let file_name = dir.file_name();
+            if let Some(look) = file_name.to_str().filter(|name| name.contains('@')) {
+                // A snapshot's; where one is shown, it stays.
+                self.0.mount_points.remove(look);
+                continue;
+            }
             let name = dir.file_name().to_str().and_then(|name| Name::volume(name).ok());
             let Some(name) = name.filter(|name| !held.contains(name)) else {
                 continue;

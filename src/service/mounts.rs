@@ -378,7 +378,7 @@ impl Service {
 }
 
 /// A mount point that a person gave.
-fn acceptable(path: PathBuf) -> Result<PathBuf> {
+pub(super) fn acceptable(path: PathBuf) -> Result<PathBuf> {
     let refuse = |expected: &str| {
         let value = path.display().to_string();
         Err(InvalidValue::Value {

@@ -91,6 +91,9 @@ impl Service {
                 let what = format!("snapshot {of}@{}", found.snapshot.name);
                 return Err(ServiceError::Read { what, by });
             }
+            let (entry, driver) = (this.known(&of)?, this.driver_of(&found.volume)?);
+            this.refuse_shown(&entry, &driver, Some(&found.snapshot.name))
+                .await?;
             this.forget_snapshot(&found).await?;
             Ok(found)
         })

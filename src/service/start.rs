@@ -235,9 +235,15 @@ impl Service {
         }
     }
 
-    async fn try_again(&self, index: usize) -> Result<()> {
-        self.bring_up(index).await?;
+    /// Opens a driver that could not be opened before.
+    pub(super) async fn try_again(&self, index: usize) -> Result<()> {
         let slot = &self.0.drivers[index];
+        // No volume has a name with a blank.
+        let _one = self.0.locks.lock(&format!("driver {}", slot.name())).await;
+        if slot.get().is_ok() {
+            return Ok(());
+        }
+        self.bring_up(index).await?;
         self.events().emit("driver.available", slot.name(), &[]);
         let holds = self.blocking(|inner| Ok(inner.state.holds(&inner.boot)?)).await?;
         self.attach(holds);

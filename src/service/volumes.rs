@@ -204,6 +204,7 @@ impl Service {
                 return Err(ServiceError::Read { what, by });
             }
             let driver = this.driver_of(&volume)?;
+            this.refuse_shown(&entry, &driver, None).await?;
             this.free(&entry, &driver, request.by).await?;
             this.stop_pruning(volume.id).await;
             this.0.stored.close(volume.id);

@@ -2,9 +2,11 @@
 
 mod backups;
 mod events;
+mod import;
 mod info;
 mod jobs;
 mod mounts;
+mod pool;
 mod snapshots;
 mod trash;
 mod volumes;
@@ -42,6 +44,14 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/snapshots/{snapshot}"),
     ("DELETE", "/v1/snapshots/{snapshot}"),
     ("POST", "/v1/snapshots/{snapshot}/revert"),
+    ("POST", "/v1/snapshots/{snapshot}/mount"),
+    ("POST", "/v1/snapshots/{snapshot}/umount"),
+    ("GET", "/v1/pool"),
+    ("POST", "/v1/pool/check"),
+    ("POST", "/v1/pool/repair"),
+    ("POST", "/v1/pool/extend"),
+    ("POST", "/v1/pool/trim"),
+    ("POST", "/v1/import/convoy"),
     ("GET", "/v1/trash"),
     ("DELETE", "/v1/trash/{volume}"),
     ("POST", "/v1/trash/{volume}/undelete"),
@@ -145,6 +155,16 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "snapshots", snapshot]) => snapshots::inspect(service, snapshot).await,
         ("DELETE", ["v1", "snapshots", snapshot]) => snapshots::delete(service, snapshot).await,
         ("POST", ["v1", "snapshots", snapshot, "revert"]) => snapshots::revert(service, snapshot).await,
+        ("POST", ["v1", "snapshots", snapshot, "mount"]) => {
+            snapshots::mount(service, snapshot, parse(body)?).await
+        }
+        ("POST", ["v1", "snapshots", snapshot, "umount"]) => snapshots::unmount(service, snapshot).await,
+        ("GET", ["v1", "pool"]) => pool::status(service).await,
+        ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
+        ("POST", ["v1", "pool", "repair"]) => pool::repair(service).await,
+        ("POST", ["v1", "pool", "extend"]) => pool::extend(service, parse(body)?).await,
+        ("POST", ["v1", "pool", "trim"]) => pool::trim(service).await,
+        ("POST", ["v1", "import", "convoy"]) => import::convoy(service, parse(body)?).await,
         ("GET", ["v1", "trash"]) => trash::list(service).await,
         ("DELETE", ["v1", "trash", volume]) => trash::purge(service, volume).await,
         ("POST", ["v1", "trash", volume, "undelete"]) => trash::undelete(service, volume, parse(body)?).await,

@@ -1,9 +1,10 @@
 //! `/v1/snapshots` and `/v1/volumes/{volume}/snapshots`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::{Result, created, ok};
-use crate::api::types::CreateSnapshot;
+use crate::api::types::{CreateSnapshot, MountVolume, Mounted, Unmounted};
 use crate::api::view;
 use crate::model::{Name, SnapshotRef};
 use crate::service::Service;
@@ -39,4 +40,21 @@ pub(super) async fn delete(service: &Service, snapshot: &str) -> Result {
 pub(super) async fn revert(service: &Service, snapshot: &str) -> Result {
     let entry = service.revert(&SnapshotRef::parse(snapshot)).await?;
     ok(&view::volume(service, &entry))
+}
+
+pub(super) async fn mount(service: &Service, snapshot: &str, wish: MountVolume) -> Result {
+    let at = wish.mount_point.map(PathBuf::from);
+    let at = service.mount_snapshot(&SnapshotRef::parse(snapshot), at).await?;
+    ok(&Mounted {
+        mount_point: at.display().to_string(),
+    })
+}
+
+pub(super) async fn unmount(service: &Service, snapshot: &str) -> Result {
+    let places = service.unmount_snapshot(&SnapshotRef::parse(snapshot)).await?;
+    let notes = match places.is_empty() {
+        true => vec!["the snapshot was mounted nowhere".to_owned()],
+        false => Vec::new(),
+    };
+    ok(&Unmounted { notes })
 }

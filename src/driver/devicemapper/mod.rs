@@ -8,18 +8,23 @@
 //! that takes more than that, because a filesystem is made or filled in between, works on a device that only a record in
 //! `staging` names, and puts it into place in one such step; `recover` undoes what was not put into place.
 
+mod adopt;
+mod care;
 mod create;
+mod empty;
 mod filesystem;
 mod fill;
 mod grow;
 mod kernel;
 mod ledger;
+mod look;
 mod metadata;
 mod mounts;
 mod options;
 mod pool;
 mod records;
 mod remove;
+mod repair;
 mod snapshots;
 mod source;
 mod status;
@@ -45,6 +50,8 @@ use ledger::{Change, Entry, Ledger};
 use options::Options;
 use pool::Pool;
 use records::{Place, Record, Records, ThinId};
+pub use repair::Healer;
+use storage::Marker;
 use thins::{Pinned, Thins};
 
 /// The driver's name in options and records.
@@ -57,6 +64,7 @@ pub const PREFIX: &str = "dm";
 #[derive(Debug)]
 pub struct Devicemapper {
     options: Options,
+    marker: Marker,
     ledger: Ledger,
     pool: Pool,
     thins: Arc<Thins>,
@@ -80,12 +88,21 @@ impl Devicemapper {
         let thins = Arc::new(Thins::new(kernel, pool.name(), pool.store()));
         let this = Self {
             options,
+            marker,
             ledger,
             pool,
             thins,
         };
         this.clean_up()?;
         Ok(this)
+    }
+
+    /// What the pool would be made of, in lines for a person: the devices are looked at, and nothing is touched.
+    ///
+    /// # Errors
+    /// As [`Self::open`], for options and devices.
+    pub fn plan(root: &Path, options: &DriverOptions) -> Result<Vec<String>> {
+        storage::plan(&Records::new(root.to_owned()), &Options::parse(options)?)
     }
 
     /// What a crash can have left: suspended devices, devices that nobody uses, a change half made.
@@ -215,6 +232,10 @@ impl Driver for Devicemapper {
             .collect())
     }
 
+    fn pool(&self) -> Option<&dyn super::pool::Pool> {
+        Some(self)
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         self.pool.warnings()
     }
@@ -262,6 +283,18 @@ impl Driver for Devicemapper {
 
     fn remove_snapshot(&self, remove: &RemoveSnapshot) -> Result<Volume> {
         self.forget_snapshot(remove)
+    }
+
+    fn show_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        self.look_at(volume, snapshot, target)
+    }
+
+    fn hide_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        self.look_away(volume, snapshot, target)
+    }
+
+    fn shown_snapshots(&self, volume: &Volume) -> Result<Vec<(Name, PathBuf)>> {
+        self.shown(volume)
     }
 
     fn revert(&self, revert: &Revert) -> Result<Volume> {

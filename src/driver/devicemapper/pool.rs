@@ -1,6 +1,7 @@
 //! The thin pool: made to run, asked and told.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::options::{NoSpace, Options, SECTOR};
 use super::records::ThinId;
 use super::status::{Mode, Status};
 use super::storage::{self, Devices, Marker};
-use super::{NAME, failed};
+use super::{NAME, failed, repair};
 use crate::model::Bytes;
 use crate::sys::exec::Exec;
 use crate::sys::fault::point;
@@ -31,7 +32,8 @@ pub(super) struct Pool {
     name: String,
     store: Uuid,
     block_sectors: u32,
-    devices: Devices,
+    /// They are exchanged for the same ones, grown.
+    devices: Mutex<Devices>,
     /// In percent of the pool.
     reserve: u64,
     /// The same, rising.
@@ -49,17 +51,8 @@ impl Pool {
         devices: Devices,
         options: &Options,
     ) -> Result<Self> {
-        let pool = Self {
-            kernel,
-            name: options.pool_name.clone(),
-            store: marker.id,
-            block_sectors: marker.block_sectors,
-            devices,
-            reserve: options.reserve,
-            thresholds: options.thresholds.clone(),
-            metadata: Mutex::default(),
-        };
-        let uuid = format!("WINDLASS-{}-pool", marker.id.simple());
+        let pool = Self::new(kernel, marker, devices, options);
+        let uuid = pool.uuid();
         let found = pool.kernel.info(&pool.name)?;
         let is_ours = found
             .as_ref()
@@ -96,11 +89,46 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Stops a pool that writes no more, if nobody uses a volume of it: made to run again, it may. True when it was stopped.
-    fn let_go_of_failed(&self) -> Result<bool> {
-        if !matches!(self.status()?.mode, Mode::ReadOnly | Mode::Failed) {
-            return Ok(false);
+    /// The pool on those devices, whether it runs or not.
+    pub(super) fn new(kernel: Arc<Kernel>, marker: &Marker, devices: Devices, options: &Options) -> Self {
+        Self {
+            kernel,
+            name: options.pool_name.clone(),
+            store: marker.id,
+            block_sectors: marker.block_sectors,
+            devices: Mutex::new(devices),
+            reserve: options.reserve,
+            thresholds: options.thresholds.clone(),
+            metadata: Mutex::default(),
         }
+    }
+
+    fn uuid(&self) -> String {
+        format!("WINDLASS-{}-pool", self.store.simple())
+    }
+
+    /// Stops the pool, if it runs and nobody uses a volume of it.
+    ///
+    /// # Errors
+    /// [`DriverError::Busy`] where somebody does.
+    pub(super) fn stop(&self) -> Result<()> {
+        match self.kernel.info(&self.name)? {
+            None => return Ok(()),
+            Some(info) if info.uuid != self.uuid() => return Err(storage::foreign(&self.name)),
+            Some(_) => {}
+        }
+        match self.remove_all()? {
+            true => Ok(()),
+            false => Err(DriverError::Busy {
+                what: format!("the pool {}", self.name),
+                by: "whoever has a volume of it mounted or its device open".to_owned(),
+                remedy: "end that first: its metadata can be worked on only while it does not run".to_owned(),
+            }),
+        }
+    }
+
+    /// Removes its devices and then itself from the kernel; false when somebody uses one.
+    fn remove_all(&self) -> Result<bool> {
         let prefix = format!("{}-", self.name);
         for name in self.kernel.names()? {
             let thin = name.strip_prefix(&prefix).and_then(|id| id.parse::<u32>().ok());
@@ -108,15 +136,27 @@ impl Pool {
                 return Ok(false);
             }
         }
-        log::warn!(
-            "{NAME}: the pool {} had stopped writing, and is started anew",
-            self.name
-        );
         self.kernel.remove(&self.name)
     }
 
+    /// Stops a pool that writes no more, if nobody uses a volume of it: made to run again, it may. True when it was stopped.
+    fn let_go_of_failed(&self) -> Result<bool> {
+        if !matches!(self.status()?.mode, Mode::ReadOnly | Mode::Failed) {
+            return Ok(false);
+        }
+        let removed = self.remove_all()?;
+        if removed {
+            log::warn!(
+                "{NAME}: the pool {} had stopped writing, and is started anew",
+                self.name
+            );
+        }
+        Ok(removed)
+    }
+
     fn table(&self, no_space: NoSpace) -> Result<Table> {
-        let sectors = self.devices.pool_sectors(self.block_sectors)?;
+        let devices = self.devices();
+        let sectors = devices.pool_sectors(self.block_sectors)?;
         let number = |device| storage::number_of(device).map(|(major, minor)| format!("{major}:{minor}"));
         let low_water = sectors / u64::from(self.block_sectors) * LOW_WATER / 100;
         let features = match no_space {
@@ -126,8 +166,8 @@ impl Pool {
         // Zeroing of new blocks stays on: without it, a volume could read what a removed one had written.
         let parameters = format!(
             "{} {} {} {low_water} {features}",
-            number(&self.devices.metadata)?,
-            number(&self.devices.data)?,
+            number(&devices.metadata)?,
+            number(&devices.data)?,
             self.block_sectors,
         );
         Ok(Table {
@@ -140,9 +180,11 @@ impl Pool {
     /// Lets the running pool have what its devices have gained; true when that is something.
     fn extend(&self, no_space: NoSpace) -> Result<bool> {
         let table = self.table(no_space)?;
-        let now = self.status()?.data.total * u64::from(self.block_sectors);
+        let status = self.status()?;
+        let now = status.data.total * u64::from(self.block_sectors);
+        let metadata = storage::usable_metadata(&self.devices().metadata)? / metadata::BLOCK_BYTES as u64;
         // A failed pool says 0, and takes no other table.
-        if now == 0 || table.sectors <= now {
+        if now == 0 || (table.sectors <= now && metadata <= status.metadata.total) {
             return Ok(false);
         }
         self.kernel.reload(&self.name, &table)?;
@@ -155,9 +197,19 @@ impl Pool {
         Ok(true)
     }
 
+    /// The same after its devices have grown.
+    pub(super) fn take_up(&self, devices: Devices, no_space: NoSpace) -> Result<bool> {
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = devices;
+        self.check_writable()?;
+        self.extend(no_space)
+    }
+
     /// Looks at metadata that no kernel works on: are they ours, and sound?
-    fn check_at_rest(&self, ledger: &Ledger) -> Result<()> {
-        let found = match Metadata::open(&self.devices.metadata, View::Current) {
+    pub(super) fn check_at_rest(&self, ledger: &Ledger) -> Result<()> {
+        if repair::is_under_way(ledger.records()) {
+            return Err(self.unsound("a repair of them was interrupted"));
+        }
+        let found = match Metadata::open(&self.devices().metadata, View::Current) {
             Ok(found) => found,
             Err(MetadataError::Empty { .. }) => return self.check_new(ledger),
             Err(error) => return Err(self.unsound(&error.to_string())),
@@ -207,7 +259,7 @@ impl Pool {
         let check = Exec::new("thin_check")
             .arg("-q")
             .args(is_wanted.then_some("--clear-needs-check-flag"))
-            .arg(&self.devices.metadata)
+            .arg(&self.devices().metadata)
             .time_limit(CHECK_LIMIT);
         match check.run() {
             Ok(_) if is_wanted => {
@@ -232,10 +284,10 @@ impl Pool {
         DriverError::Unavailable {
             driver: NAME,
             why: format!(
-                "the metadata of the pool {} on {} are damaged ({why}); nothing was touched; repair them with thin_repair, as \
-                 docs/devicemapper.md says",
+                "the metadata of the pool {} on {} are damaged ({why}); nothing was touched; 'windlass pool repair' \
+                 repairs them with thin_repair (docs/devicemapper.md)",
                 self.name,
-                self.devices.metadata.display()
+                self.devices().metadata.display()
             ),
         }
     }
@@ -245,7 +297,7 @@ impl Pool {
             driver: NAME,
             why: format!(
                 "the pool on {} is not the one that the records are about: {why}; nothing was touched; give the right devices",
-                self.devices.metadata.display()
+                self.devices().metadata.display()
             ),
         }
     }
@@ -262,8 +314,16 @@ impl Pool {
         self.store
     }
 
-    pub(super) fn devices(&self) -> &Devices {
-        &self.devices
+    pub(super) fn devices(&self) -> Devices {
+        self.devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The size of a data block, in sectors.
+    pub(super) fn block_sectors(&self) -> u32 {
+        self.block_sectors
     }
 
     /// The size of a data block, in bytes.
@@ -340,18 +400,32 @@ impl Pool {
 
     /// Lets `read` look at the metadata as they are now, while the pool works on.
     pub(super) fn with_metadata<T>(&self, read: impl FnOnce(&Metadata) -> metadata::Result<T>) -> Result<T> {
+        self.while_held(|device| {
+            let result = Metadata::open(device, View::Held).and_then(|found| read(&found));
+            result.map_err(|error| match error {
+                MetadataError::Read { path, source, .. } => failed("read", &path)(source),
+                other => self.unsound(&other.to_string()),
+            })
+        })
+    }
+
+    /// Has the pool hold its metadata, as they are now, on their device, while `look` looks at them.
+    fn while_held<T>(&self, look: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let _one = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
         self.release_metadata()?;
         self.tell("reserve_metadata_snap", &[])?;
         point("pool.reserved");
-        let result = Metadata::open(&self.devices.metadata, View::Held).and_then(|found| read(&found));
+        let result = look(&self.devices().metadata);
         let released = self.release_metadata();
-        let result = result.map_err(|error| match error {
-            MetadataError::Read { path, source, .. } => failed("read", &path)(source),
-            other => self.unsound(&other.to_string()),
-        })?;
+        let result = result?;
         released?;
         Ok(result)
+    }
+
+    /// Whether what a pool at work has written of its metadata is sound.
+    pub(super) fn check_at_work(&self) -> Result<()> {
+        self.check_writable()?;
+        self.while_held(|device| repair::thin_check(device, &["-m"]))
     }
 
     /// Gives up the metadata snapshot, if one is held.

@@ -5,14 +5,17 @@
 //! put there.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::super::pool::Room;
 use super::super::{DriverError, Result, document};
+use super::empty::{HEAD, LABEL, must_be_block_device, must_be_empty, must_be_free};
 use super::kernel::{Kernel, Table, Writable};
+use super::metadata::{Metadata, View};
 use super::options::{Options, SECTOR, Storage};
 use super::records::{ROOMS, Records};
 use super::{NAME, failed, metadata};
@@ -27,8 +30,6 @@ const METADATA_PER_BLOCK: u64 = 48;
 const LEAST_METADATA: u64 = 4 << 20;
 /// The kernel uses no more (THIN_METADATA_MAX_SECTORS).
 const MOST_METADATA: u64 = 33_423_360 * SECTOR;
-/// What must be zeros at the beginning of a device that is taken, and what a divided one begins with.
-const HEAD: u64 = 1 << 20;
 
 /// `pool.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,82 @@ pub(super) struct Marker {
     /// How a single device was divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) division: Option<Division>,
+}
+
+impl Marker {
+    /// Of a pool that was somebody else's.
+    pub(super) fn adopted(id: Uuid, block_sectors: u32) -> Self {
+        Self {
+            format: FORMAT,
+            id,
+            block_sectors,
+            division: None,
+        }
+    }
+}
+
+/// What a pool would be made of, or is, for a person to look at. Nothing is touched.
+///
+/// # Errors
+/// Whatever [`open`] would refuse of the devices.
+pub(super) fn plan(records: &Records, options: &Options) -> Result<Vec<String>> {
+    let known: Option<Marker> = document::read(&records.root().join("pool.json"))?;
+    let marker = known
+        .clone()
+        .unwrap_or_else(|| Marker::adopted(Uuid::nil(), options.block_sectors));
+    let block = u64::from(marker.block_sectors) * SECTOR;
+    let take = |device: &Path| -> Result<u64> {
+        must_be_block_device(device)?;
+        if known.is_none() {
+            must_be_free(device)?;
+            must_be_empty(device)?;
+        }
+        size_of(device)
+    };
+    let mut lines = vec![match &known {
+        None => format!("a new pool {}, in blocks of {}", options.pool_name, Bytes(block)),
+        Some(_) => format!(
+            "the pool {} that is there already, in blocks of {}",
+            options.pool_name,
+            Bytes(block)
+        ),
+    }];
+    let part =
+        |what: &str, place: String, bytes: u64| format!("{what}: {place}, {} ({bytes} bytes)", Bytes(bytes));
+    match &options.storage {
+        Storage::Devices { data, metadata } => {
+            let sizes = (take(data)?, take(metadata)?);
+            check_metadata_size(sizes.0, sizes.1, &marker)?;
+            lines.push(part("metadata", metadata.display().to_string(), sizes.1));
+            lines.push(part("data", data.display().to_string(), sizes.0));
+        }
+        Storage::Device(device) => {
+            let size = take(device)?;
+            let division = match (&known, marker.division) {
+                (Some(_), None) => return Err(undivided(device)),
+                (_, Some(division)) => division,
+                (None, None) => divide(size, &marker)?,
+            };
+            let at = |byte: u64| format!("{} from byte {byte}", device.display());
+            let rest = size.saturating_sub(division.data_at());
+            lines.push(part("label", at(0), HEAD));
+            lines.push(part(
+                "metadata",
+                at(division.metadata_at()),
+                division.metadata_bytes,
+            ));
+            lines.push(part("spare", at(division.spare_at()), division.metadata_bytes));
+            lines.push(part("data", at(division.data_at()), rest - rest % block));
+        }
+        Storage::Loopback(size) => {
+            let size = size.0.next_multiple_of(block);
+            let file = |name: &str| format!("the sparse file {}", records.root().join(name).display());
+            let metadata = metadata_bytes(size, marker.block_sectors);
+            lines.push(part("metadata", file("metadata.img"), metadata));
+            lines.push(part("data", file("data.img"), size));
+        }
+    }
+    Ok(lines)
 }
 
 /// Parts of one device, in bytes: the head, the metadata, as much again as a spare for their repair, and the rest.
@@ -83,6 +160,11 @@ impl Devices {
     }
 }
 
+/// Whether there is a marker: a pool has been made here, or taken over.
+pub(super) fn is_known(records: &Records) -> bool {
+    records.root().join("pool.json").exists()
+}
+
 /// Finds the devices of the pool that the marker speaks of; makes a marker where there is none and the devices are empty.
 ///
 /// `is_unused`: no volume has ever been made in it.
@@ -106,11 +188,7 @@ pub(super) fn open(
     }
     let is_new = known.is_none();
     if is_new {
-        make_dir(records.root())?;
-        for room in ROOMS {
-            make_dir(&records.root().join(room))?;
-        }
-        durable::sync_dir(records.root())?;
+        make_rooms(records)?;
     }
     let mut marker = known.unwrap_or_else(|| Marker {
         format: FORMAT,
@@ -125,33 +203,15 @@ pub(super) fn open(
         );
     }
     let devices = match &options.storage {
-        Storage::Devices { data, metadata } => {
-            for device in [data, metadata] {
-                must_be_block_device(device)?;
-                if is_new {
-                    must_be_empty(device)?;
-                }
-            }
-            check_metadata_size(size_of(data)?, size_of(metadata)?, &marker)?;
-            Devices {
-                data: data.clone(),
-                metadata: metadata.clone(),
-                spare: None,
-                caveat: None,
-            }
-        }
+        Storage::Devices { .. } => devices_given(options, &marker, is_new)?,
         Storage::Device(device) => {
             must_be_block_device(device)?;
             if is_new {
+                must_be_free(device)?;
                 must_be_empty(device)?;
                 marker.division = Some(divide(size_of(device)?, &marker)?);
             }
-            let division = marker.division.ok_or_else(|| {
-                unavailable(format!(
-                    "the pool was not made on one device, but dm.device gives {}; give dm.datadev and dm.metadatadev as before",
-                    device.display()
-                ))
-            })?;
+            let division = marker.division.ok_or_else(|| undivided(device))?;
             claim(&path, &marker, is_new)?;
             attach_parts(kernel, options, device, division, &marker, is_unused)?
         }
@@ -159,6 +219,62 @@ pub(super) fn open(
     };
     claim(&path, &marker, is_new)?;
     Ok((marker, devices))
+}
+
+/// Makes the directories of the records.
+pub(super) fn make_rooms(records: &Records) -> Result<()> {
+    make_dir(records.root())?;
+    for room in ROOMS {
+        make_dir(&records.root().join(room))?;
+    }
+    Ok(durable::sync_dir(records.root())?)
+}
+
+fn devices_given(options: &Options, marker: &Marker, is_new: bool) -> Result<Devices> {
+    let Storage::Devices { data, metadata } = &options.storage else {
+        unreachable!("asked for two devices only")
+    };
+    for device in [data, metadata] {
+        must_be_block_device(device)?;
+    }
+    if is_new {
+        must_be_no_pool(data, metadata)?;
+        for device in [data, metadata] {
+            must_be_free(device)?;
+            must_be_empty(device)?;
+        }
+    }
+    match check_metadata_size(size_of(data)?, size_of(metadata)?, marker) {
+        // What is there already works on, however its data device has grown, or whoever made it.
+        Err(error) if !is_new => log::warn!("{NAME}: {error}"),
+        checked => checked?,
+    }
+    Ok(Devices {
+        data: data.clone(),
+        metadata: metadata.clone(),
+        spare: None,
+        caveat: None,
+    })
+}
+
+/// Whoever moves in from Convoy gives the devices of its pool, and must not be told to wipe them.
+fn must_be_no_pool(data: &Path, metadata: &Path) -> Result<()> {
+    match Metadata::open(metadata, View::Current) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(DriverError::AlreadyExists {
+            what: format!("a thin pool on {} and {}", data.display(), metadata.display()),
+            remedy: "if it is Convoy's, 'windlass import convoy' takes it over as it is; if it is one of windlass's, the state \
+                     directory with its records is missing: bring that back"
+                .to_owned(),
+        }),
+    }
+}
+
+fn undivided(device: &Path) -> DriverError {
+    unavailable(format!(
+        "the pool was not made on one device, but dm.device gives {}; give dm.datadev and dm.metadatadev as before",
+        device.display()
+    ))
 }
 
 /// Writes the marker of a new store. From here on, the devices are ours.
@@ -224,7 +340,7 @@ fn attach_parts(
     marker: &Marker,
     is_unused: bool,
 ) -> Result<Devices> {
-    let label = format!("windlass devicemapper {}\n", marker.id);
+    let label = format!("{LABEL}{}\n", marker.id);
     let file = OpenOptions::new()
         .read(true)
         .write(is_unused)
@@ -255,7 +371,14 @@ fn attach_parts(
             parameters: format!("{}:{} {}", number.0, number.1, from / SECTOR),
         };
         let info = match kernel.info(&name)? {
-            Some(info) if info.uuid == uuid && info.is_live => info,
+            // The device may have grown since.
+            Some(info)
+                if info.uuid == uuid
+                    && info.is_live
+                    && size_of(&info.path()).is_ok_and(|now| now >= bytes) =>
+            {
+                info
+            }
             Some(info) if info.uuid == uuid => kernel.reload(&name, &table)?,
             Some(_) => return Err(foreign(&name)),
             None => kernel.create(&name, &uuid, &table, Writable::Yes)?,
@@ -269,6 +392,69 @@ fn attach_parts(
         data: part("data", division.data_at(), rest - rest % SECTOR)?,
         caveat: None,
     })
+}
+
+/// Makes room on the devices below a pool at work: files grow as `room` says; what else has grown is found out.
+pub(super) fn make_room(
+    kernel: &Kernel,
+    records: &Records,
+    options: &Options,
+    marker: &Marker,
+    room: Option<Room>,
+) -> Result<Devices> {
+    let size = match (&options.storage, room) {
+        (Storage::Loopback(_), _) => {
+            let path = records.root().join("data.img");
+            let now = std::fs::metadata(&path).map_err(failed("read", &path))?.len();
+            let wanted = match room {
+                None => now,
+                Some(Room::To(size)) => size.0,
+                Some(Room::By(more)) => now.saturating_add(more.0),
+            };
+            if wanted < now {
+                return Err(InvalidValue::Value {
+                    option: "size".to_owned(),
+                    value: wanted.to_string(),
+                    expected: format!("at least that of the pool, {now} bytes: pools grow and do not shrink"),
+                }
+                .into());
+            }
+            wanted
+        }
+        (_, None) => 0,
+        (storage, Some(_)) => {
+            let device = match storage {
+                Storage::Devices { data, .. } => data,
+                Storage::Device(device) => device,
+                Storage::Loopback(_) => unreachable!("taken above"),
+            };
+            return Err(InvalidValue::Value {
+                option: "size".to_owned(),
+                value: "given".to_owned(),
+                expected: format!(
+                    "none: only the files of dm.loopback are windlass's to make larger. Make {} larger with what it was made \
+                     with (lvextend, the cloud's console), and give no size then",
+                    device.display()
+                ),
+            }
+            .into());
+        }
+    };
+    match &options.storage {
+        Storage::Devices { .. } => devices_given(options, marker, false),
+        Storage::Device(device) => {
+            let division = marker.division.ok_or_else(|| undivided(device))?;
+            attach_parts(kernel, options, device, division, marker, false)
+        }
+        Storage::Loopback(_) => {
+            let devices = attach_files(records.root(), size, marker)?;
+            // Somebody else may have made a file larger.
+            for device in [&devices.data, &devices.metadata] {
+                loops::refresh(device)?;
+            }
+            Ok(devices)
+        }
+    }
 }
 
 fn attach_files(root: &Path, size: u64, marker: &Marker) -> Result<Devices> {
@@ -310,41 +496,16 @@ pub(super) fn size_of(device: &Path) -> Result<u64> {
     sparse::size(&file).map_err(failed("find the size of", device))
 }
 
+/// How much of a metadata device the kernel uses, in bytes.
+pub(super) fn usable_metadata(device: &Path) -> Result<u64> {
+    Ok(size_of(device)?.min(MOST_METADATA))
+}
+
 /// A device's number, as tables name it.
 pub(super) fn number_of(device: &Path) -> Result<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;
     let number = std::fs::metadata(device).map_err(failed("read", device))?.rdev();
     Ok((libc::major(number), libc::minor(number)))
-}
-
-fn must_be_block_device(device: &Path) -> Result<()> {
-    let meta = std::fs::metadata(device).map_err(failed("open", device))?;
-    match meta.file_type().is_block_device() {
-        true => Ok(()),
-        false => Err(InvalidValue::Value {
-            option: "dm.device".to_owned(),
-            value: device.display().to_string(),
-            expected: "a block device".to_owned(),
-        }
-        .into()),
-    }
-}
-
-fn must_be_empty(device: &Path) -> Result<()> {
-    let file = File::open(device).map_err(failed("open", device))?;
-    let size = sparse::size(&file).map_err(failed("find the size of", device))?;
-    let mut head = vec![0; size.min(HEAD) as usize];
-    file.read_exact_at(&mut head, 0).map_err(failed("read", device))?;
-    let Some(at) = head.iter().position(|byte| *byte != 0) else {
-        return Ok(());
-    };
-    Err(DriverError::AlreadyExists {
-        what: format!("data on {} (the first at byte {at})", device.display()),
-        remedy: format!(
-            "windlass takes only devices whose first MiB is zeros; if nothing on it is needed: dd if=/dev/zero of={} bs=1M count=1",
-            device.display()
-        ),
-    })
 }
 
 pub(super) fn foreign(name: &str) -> DriverError {
@@ -394,21 +555,5 @@ mod tests {
         let division = divide(1 << 40, &marker).expect("divided");
         assert!(division.data_at() < 2 << 30 && division.metadata_bytes.is_multiple_of(4096));
         assert!(divide(4 << 20, &marker).is_err());
-    }
-
-    #[test]
-    fn what_is_not_empty_is_refused_with_the_way_to_empty_it() {
-        let dir = tempfile::tempdir().expect("a scratch directory");
-        let path = dir.path().join("device");
-        let file = File::create(&path).expect("a file");
-        file.set_len(8 << 20).expect("sparse");
-        must_be_empty(&path).expect("zeros");
-        file.write_all_at(b"XFSB", 4096).expect("written");
-        let said = must_be_empty(&path).expect_err("refused").to_string();
-        assert!(
-            said.contains("byte 4096") && said.contains("dd if=/dev/zero"),
-            "{said}"
-        );
-        assert!(must_be_block_device(&path).is_err());
     }
 }

@@ -191,6 +191,18 @@ impl Driver for Vfs {
         self.forget_snapshot(remove)
     }
 
+    fn show_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        self.look_at(volume, snapshot, target)
+    }
+
+    fn hide_snapshot(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        self.look_away(volume, snapshot, target)
+    }
+
+    fn shown_snapshots(&self, volume: &Volume) -> Result<Vec<(Name, PathBuf)>> {
+        self.shown(volume)
+    }
+
     fn revert(&self, revert: &Revert) -> Result<Volume> {
         self.revert_volume(revert)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{DriverError, Result, Usage, Users};
 use super::{Vfs, layout};
-use crate::model::{Bytes, Volume};
+use crate::model::{Bytes, Name, Snapshot, Volume};
 use crate::sys::holders::{self, Visibility};
 use crate::sys::mount::{self, Access};
 use crate::sys::mountinfo::{self, Device, MountEntry};
@@ -107,6 +107,65 @@ impl Vfs {
         }
     }
 
+    /// Shows a snapshot's tree, read-only.
+    pub(super) fn look_at(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        self.layout.check_present()?;
+        let volume = self.layout.must_read(&volume.name, volume.id)?;
+        let shown = self.shown(&volume)?;
+        let at = resolved(target);
+        if shown
+            .iter()
+            .any(|(name, place)| *name == snapshot.name && *place == at)
+        {
+            return Ok(());
+        }
+        let tree = self.must_have_snapshot(&volume, snapshot)?;
+        Ok(mount::bind(tree, target, Access::ReadOnly)?)
+    }
+
+    pub(super) fn look_away(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
+        let at = resolved(target);
+        let shown = self.shown(volume)?;
+        for _ in shown
+            .iter()
+            .filter(|(name, place)| *name == snapshot.name && *place == at)
+        {
+            match mount::unmount(&at) {
+                Err(error) if error.is_busy() => {
+                    return Err(DriverError::Busy {
+                        what: format!("snapshot {}@{} at {}", volume.name, snapshot.name, at.display()),
+                        by: "a process that works in it".to_owned(),
+                        remedy: "end that first".to_owned(),
+                    });
+                }
+                unmounted => unmounted?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where trees of the volume's snapshots are mounted.
+    pub(super) fn shown(&self, volume: &Volume) -> Result<Vec<(Name, PathBuf)>> {
+        let mounts = mountinfo::read_self()?;
+        let mut shown = Vec::new();
+        for snapshot in volume
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.stored.is_none())
+        {
+            let tree = self.layout.snapshot(volume.id, &snapshot.name);
+            // On btrfs, the table names a subvolume's directory from the root of all.
+            let Some(place) = Place::among(&mounts, &tree) else {
+                continue;
+            };
+            let places = mounts
+                .iter()
+                .filter(|mount| place.was_shown_by(mount) && mount.mount_point != tree);
+            shown.extend(places.map(|mount| (snapshot.name.clone(), mount.mount_point.clone())));
+        }
+        Ok(shown)
+    }
+
     /// Where the volume's data can be: at its place or, if another host removed it, in the trash; by the table of now
     /// or, if the path's own filesystem has gone, by that of then.
     fn places(&self, volume: &Volume, mounts: &[MountEntry]) -> Vec<Place> {
@@ -174,6 +233,7 @@ impl Vfs {
         };
         Ok(Usage {
             used,
+            exclusive: None,
             limit: volume.size,
         })
     }

@@ -104,12 +104,6 @@ impl Blocks {
         })
     }
 
-    /// The same with no more than so many blocks, if the device is larger than what the pool uses.
-    pub(super) fn limited_to(mut self, count: u64) -> Self {
-        self.count = self.count.min(count);
-        self
-    }
-
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

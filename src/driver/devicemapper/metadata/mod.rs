@@ -123,7 +123,8 @@ impl Metadata {
             },
         };
         Ok(Self {
-            blocks: blocks.limited_to(superblock.metadata_blocks),
+            // The device is the bound. The superblock says how large it was when the pool was made, also after it has grown.
+            blocks,
             superblock,
         })
     }
@@ -157,6 +158,31 @@ impl Metadata {
             Ok(())
         })?;
         Ok(ranges)
+    }
+
+    /// How many blocks a thin device maps that no other can: those that were mapped after it was last copied, or made as a copy.
+    /// Blocks that it shared with a copy that is gone meanwhile are not among them. `None` where it maps more than `most`, and
+    /// counting would take long.
+    ///
+    /// A mapping has the pool's time in its lower 24 bits, and each copy makes that time pass (dm-thin-metadata.c).
+    pub(super) fn unshared(&self, thin: u32, most: u64) -> Result<Option<u64>> {
+        const TIME: u64 = (1 << 24) - 1;
+        let details = self.devices()?.remove(&thin);
+        let details = details.ok_or_else(|| MetadataError::NoDevice {
+            path: self.blocks.path().to_owned(),
+            thin,
+        })?;
+        if details.mapped_blocks > most {
+            return Ok(None);
+        }
+        let mut unshared = 0;
+        Walk::new(&self.blocks, self.mappings(thin)?)?.each(|_, _, value| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(value);
+            unshared += u64::from(u64::from_le_bytes(bytes) & TIME >= u64::from(details.snapshotted));
+            Ok(())
+        })?;
+        Ok(Some(unshared))
     }
 
     /// The virtual blocks that differ between two thin devices: mapped to different data, or mapped in one of them only.

@@ -2,9 +2,11 @@
 //!
 //! Where this machine's kernel has no thin pools, each test runs itself again in a guest kernel that has.
 
+mod care;
 mod deltas;
 mod figures;
 mod power;
+mod space;
 mod trouble;
 
 use std::path::{Path, PathBuf};
@@ -61,6 +63,10 @@ impl Scratch {
 
 /// Each store has a pool of another name, so that tests of one machine do not meet.
 fn open(root: &Path, more: &[(&str, &str)]) -> Result<Devicemapper> {
+    Devicemapper::open(root, &options_of(root, more))
+}
+
+fn options_of(root: &Path, more: &[(&str, &str)]) -> DriverOptions {
     let name = root
         .parent()
         .and_then(Path::file_name)
@@ -77,7 +83,7 @@ fn open(root: &Path, more: &[(&str, &str)]) -> Result<Devicemapper> {
     {
         options.insert((*key).to_owned(), (*value).to_owned());
     }
-    Devicemapper::open(root, &options)
+    options
 }
 
 impl Drop for Scratch {
@@ -95,7 +101,7 @@ fn tear_down(root: &Path) {
     let kernel = Kernel::open().expect("a kernel with thin pools");
     let ours = format!("WINDLASS-{}-", marker.id.simple());
     // Thin devices before their pool, the pool before what it is on.
-    for _ in 0..3 {
+    for _ in 0..4 {
         for name in kernel.names().unwrap_or_default() {
             let info = kernel.info(&name).ok().flatten();
             if info.is_some_and(|info| info.uuid.starts_with(&ours)) {
