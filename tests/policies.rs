@@ -128,6 +128,11 @@ fn a_volume_is_backed_up_in_time_and_what_fails_is_told_and_tried_again() {
     wait_for("a failure", || task(&daemon, "v", "backup")["Failures"] == 1);
     let fares = task(&daemon, "v", "backup");
     assert_eq!(fares["Health"], "failing");
+    let docker = daemon.ok("VolumeDriver.Get", r#"{"Name":"v"}"#);
+    assert_eq!(
+        docker["Volume"]["Status"]["Health"], "failing",
+        "Docker's users see it too"
+    );
     assert!(!fares["Error"].as_str().expect("text").is_empty(), "{fares}");
     let (code, said) = daemon.fails(&["health"]);
     assert!(code == 1 && said.contains("not done"), "{said}");

@@ -33,6 +33,11 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
         }
         status["UsedAt"] = json!(at);
     }
+    let fares = service.fares(volume);
+    if !fares.is_empty() {
+        status["Health"] = json!(worst(&fares));
+        status["Schedules"] = json!(fares.iter().map(schedule).collect::<BTreeMap<_, _>>());
+    }
     status
 }
 
