@@ -188,6 +188,7 @@ impl Pool {
             return Ok(false);
         }
         self.kernel.reload(&self.name, &table)?;
+        point("pool.extended");
         log::info!(
             "{NAME}: the pool {} was extended from {} to {}",
             self.name,

@@ -273,19 +273,32 @@ impl Patient {
     /// Step 3.
     fn keep_damaged(&self) -> Result<PathBuf> {
         let root = self.ledger.records().root();
-        let stamp = Time::now().to_string().replace([':', '/'], "-");
-        let path = root.join(format!("metadata.damaged-{stamp}"));
+        // An attempt that was cut off has left a part of it under this name, and no file that looks whole.
+        let part = root.join("metadata.damaged.part");
         let to = OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(failed("create", &path))?;
+            .open(&part)
+            .map_err(failed("create", &part))?;
         to.set_len(storage::size_of(&self.devices.metadata)?)
-            .map_err(failed("grow", &path))?;
-        copy(&self.devices.metadata, &to, &path, Zeros::LeftOut)?;
-        durable::sync_dir(root)?;
-        Ok(path)
+            .map_err(failed("grow", &part))?;
+        copy(&self.devices.metadata, &to, &part, Zeros::LeftOut)?;
+        let stamp = Time::now().to_string().replace([':', '/'], "-");
+        for number in 1.. {
+            // Two repairs can begin within a second.
+            let again = match number {
+                1 => String::new(),
+                number => format!("-{number}"),
+            };
+            let path = root.join(format!("metadata.damaged-{stamp}{again}"));
+            if !path.exists() {
+                durable::rename_sync(&part, &path)?;
+                return Ok(path);
+            }
+        }
+        unreachable!("one of the numbers is free")
     }
 }
 
