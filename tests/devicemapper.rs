@@ -343,7 +343,8 @@ fn the_pool_is_looked_after_by_the_command_line() {
     });
 }
 
-/// Each threshold that the pool passes is an event, once, and shown for as long as it lasts.
+/// Each threshold that the pool passes is an event, once, and shown for as long as it lasts. That the first one is passed, the kernel
+/// says.
 #[test]
 fn a_pool_that_fills_warns_at_each_threshold() {
     with_pools("a_pool_that_fills_warns_at_each_threshold", |home| {
@@ -363,13 +364,18 @@ fn a_pool_that_fills_warns_at_each_threshold() {
                 .count()
         };
         assert_eq!(warned(), 0);
+        let heard = || home.log().matches("its storage tells that something").count();
+        let before = heard();
         for (number, percent) in [(1, 30), (2, 60)] {
             shell(&[
                 "bash",
                 "-euc",
                 &format!("head -c 31M /dev/urandom >{at}/f{number}; sync {at}/f{number}"),
             ]);
+            let written = Instant::now();
             until("the warning", || warned() == number);
+            println!("{percent} percent: warned after {:?}", written.elapsed());
+            until("the kernel's word", || heard() > before);
             let pool = daemon.json(&["pool", "status"]);
             let used = pool["Data"]["Percent"].as_u64().expect("a number");
             assert!(used >= percent, "{pool}");

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Fill, Grow, Listing,
+    Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Fill, Grow, Listing, News,
     Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support, TakeSnapshot,
     Target, Undelete, Usage, Users, Warning,
 };
@@ -234,6 +234,10 @@ impl Driver for Devicemapper {
 
     fn pool(&self) -> Option<&dyn super::pool::Pool> {
         Some(self)
+    }
+
+    fn news(&self) -> Result<Option<Box<dyn News>>> {
+        Ok(Some(Box::new(kernel::Events::open()?)))
     }
 
     fn warnings(&self) -> Vec<Warning> {
