@@ -135,7 +135,7 @@ impl Service {
     }
 
     /// A driver that cannot be opened: its volumes say why. A mistake in the options ends the start.
-    fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
+    pub(super) fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
         if let ServiceError::Driver(DriverError::Invalid(_)) | ServiceError::Invalid(_) = error {
             return Err(error);
         }

@@ -125,6 +125,15 @@ impl Pool {
         }
     }
 
+    /// Removes it from the kernel; false when somebody uses a volume of it.
+    pub(super) fn take_down(&self) -> Result<bool> {
+        let removed = self.remove_all()?;
+        if removed {
+            log::warn!("{NAME}: the pool {} was taken down to be repaired", self.name);
+        }
+        Ok(removed)
+    }
+
     /// Removes its devices and then itself from the kernel; false when somebody uses one.
     fn remove_all(&self) -> Result<bool> {
         let prefix = format!("{}-", self.name);
