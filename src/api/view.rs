@@ -268,7 +268,7 @@ fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String>
         ("trash-ttl", settings.trash_ttl.to_string()),
         ("protect", false.to_string()),
     ];
-    let in_force = defaults.into_iter().chain(volume.policy.given());
+    let in_force = defaults.into_iter().chain(service.policy_of(volume).given());
     in_force.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 

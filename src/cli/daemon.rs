@@ -60,6 +60,9 @@ pub struct DaemonArgs {
     /// The calendar of schedules, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
+    /// A policy of volumes that do not say, such as snapshot.schedule=@hourly; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub defaults: Vec<String>,
     /// How long the trash keeps volumes that do not say [default: 7d]
     #[arg(long, value_name = "SPAN")]
     pub trash_ttl: Option<String>,
@@ -150,6 +153,7 @@ impl DaemonArgs {
                 "create-on-docker-mount",
                 one(self.create_on_docker_mount.map(|v| v.to_string())),
             ),
+            ("defaults", self.defaults.clone()),
             ("docker-socket", one(self.docker_socket.as_deref().map(text))),
             ("driver-opts", self.driver_opts.clone()),
             ("drivers", self.drivers.clone()),

@@ -81,6 +81,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "true: a mount of an unknown name creates the volume (false)",
     },
     Setting {
+        name: "defaults",
+        reloads: true,
+        about: "the policy of volumes that do not say, e.g. snapshot.schedule=@hourly; snapshot.keep=hourly=24",
+    },
+    Setting {
         name: "docker-socket",
         reloads: false,
         about: "unix socket of Docker's protocol (/run/docker/plugins/windlass.sock)",

@@ -37,7 +37,7 @@ fn plan(service: &Service, turns: &[Arc<Semaphore>; 2]) -> Duration {
     let mut wait = LOOK;
     let mut all_due = Vec::new();
     for cared in service.cared_for() {
-        let policy = &cared.volume.policy;
+        let policy = &cared.policy;
         let since = policy.since.unwrap_or(cared.volume.created);
         let next =
             due::rule(policy, cared.task).and_then(|rule| due::next(rule, since, &cared.past, now, &zone));

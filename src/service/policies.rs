@@ -54,6 +54,8 @@ impl Care {
 pub struct Cared {
     /// The volume.
     pub volume: Arc<Volume>,
+    /// Its policy in force.
+    pub policy: Policy,
     /// The task.
     pub task: Task,
     /// What has become of it so far.
@@ -89,7 +91,7 @@ impl Service {
             if !known {
                 return Err(InvalidValue::UnknownOption {
                     name: name.chars().take(80).collect(),
-                    nearest: nearest(name, POLICIES),
+                    nearest: nearest(name, POLICIES.iter().copied()),
                     valid: POLICIES.join(", "),
                 }
                 .into());
@@ -123,8 +125,8 @@ impl Service {
                 .await?;
             this.catalog_mut().put(changed);
             let about: Vec<(&'static str, String)> = POLICIES
-                .into_iter()
-                .filter_map(|option| Some((option, changes.get(option)?.clone().unwrap_or_default())))
+                .iter()
+                .filter_map(|option| Some((*option, changes.get(*option)?.clone().unwrap_or_default())))
                 .collect();
             this.events().emit("volume.policy", &name, &about);
             this.0.policies_changed.notify_one();
@@ -133,12 +135,19 @@ impl Service {
         .await
     }
 
+    /// The policy in force of a volume: its own, and where that does not say, the daemon's.
+    pub fn policy_of(&self, volume: &Volume) -> Policy {
+        volume.policy.clone().or(&self.settings().policy)
+    }
+
     /// How the tasks of a volume's policy fare.
     pub fn fares(&self, volume: &Volume) -> Vec<Fare> {
-        let (now, zone) = (Time::now(), self.settings().time_zone);
+        let settings = self.settings();
+        let (now, zone) = (Time::now(), settings.time_zone);
+        let policy = volume.policy.clone().or(&settings.policy);
         let known = self.0.care.locked();
         let tasks = Task::ALL.into_iter().filter_map(|task| {
-            let rule = due::rule(&volume.policy, task)?;
+            let rule = due::rule(&policy, task)?;
             let past = known.pasts.get(&(volume.id, task)).cloned().unwrap_or_default();
             let since = since(volume);
             Some(Fare {
@@ -153,6 +162,7 @@ impl Service {
 
     /// All that policies ask for of volumes that can be worked on, and that is not at work.
     pub fn cared_for(&self) -> Vec<Cared> {
+        let defaults = self.settings().policy;
         let known = self.0.care.locked();
         let catalog = self.catalog();
         let ready = catalog
@@ -160,11 +170,13 @@ impl Service {
             .filter(|entry| entry.trouble.is_none() && entry.volume.restoring.is_none());
         let mut all = Vec::new();
         for entry in ready {
+            let policy = entry.volume.policy.clone().or(&defaults);
             for task in Task::ALL {
                 let key = (entry.volume.id, task);
-                if due::rule(&entry.volume.policy, task).is_some() && !known.at_work.contains(&key) {
+                if due::rule(&policy, task).is_some() && !known.at_work.contains(&key) {
                     all.push(Cared {
                         volume: entry.volume.clone(),
+                        policy: policy.clone(),
                         task,
                         past: known.pasts.get(&key).cloned().unwrap_or_default(),
                     });
@@ -241,18 +253,19 @@ impl Service {
             return Ok(false);
         };
         let volume = entry.volume;
-        if volume.id != cared.volume.id || due::rule(&volume.policy, cared.task).is_none() {
+        let policy = self.policy_of(&volume);
+        if volume.id != cared.volume.id || due::rule(&policy, cared.task).is_none() {
             return Ok(false);
         }
         let thinned = match cared.task {
             Task::Snapshot => {
                 let name = Task::Snapshot.name(begun);
                 self.snapshot(volume.name.as_str(), Some(name)).await?;
-                self.thin_out_snapshots(&volume).await
+                self.thin_out_snapshots(&volume, &policy).await
             }
             Task::Backup => {
-                self.back_up_by_policy(&volume).await?;
-                self.thin_out_backups(&volume).await
+                self.back_up_by_policy(&volume, &policy).await?;
+                self.thin_out_backups(&volume, &policy).await
             }
         };
         // What was to be made is there. Too many of them is another matter, and the next time makes up for it.
@@ -265,8 +278,8 @@ impl Service {
     }
 
     /// Removes the snapshots taken by schedule that need not be kept. One that somebody reads stays until the next time.
-    async fn thin_out_snapshots(&self, volume: &Volume) -> Result<()> {
-        let Some(keep) = volume.policy.snapshot_keep else {
+    async fn thin_out_snapshots(&self, volume: &Volume, policy: &Policy) -> Result<()> {
+        let Some(keep) = policy.snapshot_keep else {
             return Ok(());
         };
         let entry = self.known(&volume.name)?;
@@ -291,14 +304,14 @@ impl Service {
         Ok(())
     }
 
-    async fn back_up_by_policy(&self, volume: &Volume) -> Result<()> {
+    async fn back_up_by_policy(&self, volume: &Volume, policy: &Policy) -> Result<()> {
         let job = match self.scheduled_backup_of(volume) {
             // Begun by a former run of the daemon.
             Some(job) => job,
             None => {
                 let wish = BackupWish {
                     of: volume.name.to_string(),
-                    destination: volume.policy.backup_dest.clone(),
+                    destination: policy.backup_dest.clone(),
                     endpoint: None,
                     take_over: false,
                     by_schedule: true,
@@ -326,12 +339,12 @@ impl Service {
     }
 
     /// Forgets the backups made by schedule that need not be kept, and has what only they needed pruned once a day.
-    async fn thin_out_backups(&self, volume: &Volume) -> Result<()> {
-        let Some(keep) = volume.policy.backup_keep else {
+    async fn thin_out_backups(&self, volume: &Volume, policy: &Policy) -> Result<()> {
+        let Some(keep) = policy.backup_keep else {
             return Ok(());
         };
         let settings = self.settings();
-        let place = Place::of_destination(volume.policy.backup_dest.as_deref(), None, &settings.backups)?;
+        let place = Place::of_destination(policy.backup_dest.as_deref(), None, &settings.backups)?;
         let target = place.in_volume(&volume.name).url();
         let (name, id) = (volume.name.clone(), volume.id.to_string());
         let forgotten = self

@@ -185,7 +185,10 @@ impl Service {
                 By::Docker => Name::volume(&request.volume)?,
             };
             // Before the lock, which the restore's last step takes.
-            if this.known(&name).is_ok_and(|entry| !entry.volume.policy.protect) {
+            if this
+                .known(&name)
+                .is_ok_and(|entry| !this.policy_of(&entry.volume).is_protected())
+            {
                 this.cancel_restore_of(&name).await;
             }
             let held = this.0.locks.lock(name.as_str()).await;
@@ -196,7 +199,7 @@ impl Service {
                 found => found?,
             };
             let volume = entry.volume.clone();
-            if volume.policy.protect {
+            if this.policy_of(&volume).is_protected() {
                 return Err(ServiceError::Protected { volume: name });
             }
             if let Some(by) = this.reader_of(&name, None) {
