@@ -9,6 +9,7 @@ mod settings;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub cache: PathBuf,
     /// How many backups, and how many restores, run at once.
     pub jobs: usize,
+    /// Where metrics are served to the network.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A configuration that cannot be used.
@@ -194,6 +197,7 @@ pub fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     compare("log", running.log == wanted.log);
     compare("cache", running.cache == wanted.cache);
     compare("jobs", running.jobs == wanted.jobs);
+    compare("metrics-address", running.metrics == wanted.metrics);
     compare("state-id", running.state_id == wanted.state_id);
     names
 }
@@ -222,6 +226,7 @@ fn defaults(root: PathBuf) -> Config {
         state_id: None,
         cache: PathBuf::new(),
         jobs: 2,
+        metrics: None,
     }
 }
 
@@ -270,6 +275,7 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "log" => config.log = Some(path(name, single()?)?),
         "log-level" => config.live.log_level = level(name, single()?)?,
         "managed-plugin" => config.managed_plugin = boolean(name, single()?)?,
+        "metrics-address" => config.metrics = Some(address(name, single()?)?),
         "mount-root" => config.mount_root = path(name, single()?)?,
         "mount-wait" => config.live.mount_wait = mount_wait(name, single()?)?,
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
@@ -285,6 +291,16 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
 fn time_zone(name: &str, text: &str) -> Result<jiff::tz::TimeZone, InvalidValue> {
     jiff::tz::TimeZone::get(text)
         .map_err(|_| refused(name, text, "the name of a time zone such as UTC or Europe/Berlin"))
+}
+
+fn address(name: &str, text: &str) -> Result<SocketAddr, InvalidValue> {
+    text.parse().map_err(|_| {
+        refused(
+            name,
+            text,
+            "an IP address and a port such as 127.0.0.1:9377 or [::1]:9377",
+        )
+    })
 }
 
 fn missing(path: &Path) -> ConfigError {
@@ -613,6 +629,7 @@ mod tests {
             ("mount-wait", "3m"),
             ("time-zone", "Europe/Bonn"),
             ("jobs", "many"),
+            ("metrics-address", "localhost"),
         ] {
             let variable = format!("WINDLASS_{}", name.to_uppercase().replace('-', "_"));
             let said = resolve(&Layer::new(), &env(&[(&variable, bad)]), None)

@@ -209,6 +209,13 @@ async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), 
             stopped(),
         )));
     }
+    if let Some(address) = config.metrics {
+        servers.push(tokio::spawn(api::metrics::tcp::serve(
+            service.clone(),
+            address,
+            stopped(),
+        )));
+    }
     log::info!(
         "windlass {} listens at {} and {}",
         env!("CARGO_PKG_VERSION"),

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod docker;
 pub mod error;
+pub mod metrics;
 pub mod types;
 mod view;
 

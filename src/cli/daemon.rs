@@ -102,6 +102,9 @@ pub struct DaemonArgs {
     /// How many backups, and how many restores, run at once [default: 2]
     #[arg(long, value_name = "NUMBER")]
     pub jobs: Option<String>,
+    /// Serve Prometheus' metrics at this address, such as 127.0.0.1:9377; and nothing else
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_address: Option<String>,
     /// How long a mount waits for a volume that is being restored [default: 25s]
     #[arg(long, value_name = "SPAN")]
     pub mount_wait: Option<String>,
@@ -166,6 +169,7 @@ impl DaemonArgs {
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
             ("managed-plugin", one(self.managed_plugin.map(|v| v.to_string()))),
+            ("metrics-address", one(self.metrics_address.clone())),
             ("mount-root", one(self.mount_root.as_deref().map(text))),
             ("mount-wait", one(self.mount_wait.clone())),
             ("on-remove", one(self.on_remove.clone())),

@@ -131,6 +131,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "true: guard against what the engine does below a plugin's mounts (false)",
     },
     Setting {
+        name: "metrics-address",
+        reloads: false,
+        about: "an address that serves Prometheus' metrics to the network, e.g. 127.0.0.1:9377 (none)",
+    },
+    Setting {
         name: "mount-root",
         reloads: false,
         about: "where volumes are mounted (default: <root>/mounts)",

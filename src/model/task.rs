@@ -40,6 +40,9 @@ pub struct Past {
     /// When the last one was begun, whatever became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Time>,
+    /// How long the last one that succeeded took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
     /// How many have failed since one succeeded.
     #[serde(default)]
     pub failures: u32,
@@ -55,6 +58,7 @@ impl Past {
             Ok(()) => Self {
                 succeeded: Some(begun),
                 tried: Some(begun),
+                took_ms: None,
                 failures: 0,
                 error: None,
             },

@@ -25,6 +25,7 @@ mod restores;
 mod snapshots;
 mod start;
 mod stored;
+mod tally;
 mod trash;
 mod usage;
 mod uses;
@@ -48,6 +49,7 @@ pub use jobs::JobStatus;
 pub use policies::{Cared, Fare};
 pub use pool::TrimmedPool;
 pub use snapshots::Found;
+pub use tally::Tally;
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
 
@@ -110,6 +112,7 @@ struct Inner {
     uses: Uses,
     care: policies::Care,
     policies_changed: Notify,
+    tally: Tally,
     /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
@@ -164,6 +167,7 @@ impl Service {
             uses: Uses::default(),
             care: policies::Care::default(),
             policies_changed: Notify::new(),
+            tally: Tally::default(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             settled: watch::channel(aftermath != Aftermath::Settle).0,
@@ -212,6 +216,11 @@ impl Service {
     /// Whether a mount id was heard of in this run of the daemon.
     pub fn is_confirmed(&self, hold: &crate::state::Hold) -> bool {
         hold.process == self.0.process
+    }
+
+    /// Whether the records are reconciled.
+    pub fn is_ready(&self) -> bool {
+        *self.0.ready.borrow()
     }
 
     /// Waits until the records are reconciled.

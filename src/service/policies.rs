@@ -210,7 +210,7 @@ impl Service {
     /// Does a task that was taken on, and records what became of it.
     pub async fn do_task(&self, cared: &Cared) {
         let (key, task) = ((cared.volume.id, cared.task), cared.task);
-        let begun = Time::now();
+        let (begun, clock) = (Time::now(), Instant::now());
         let result = self.do_as_now_wanted(cared, begun).await;
         let stopped = matches!(
             result,
@@ -235,7 +235,11 @@ impl Service {
             let mut known = self.0.care.locked();
             known.at_work.remove(&key);
             let past = known.pasts.entry(key).or_default();
+            let succeeded = done.is_ok();
             *past = past.clone().and(begun, done);
+            if succeeded {
+                past.took_ms = u64::try_from(clock.elapsed().as_millis()).ok();
+            }
             past.clone()
         };
         if let Err(error) = self
