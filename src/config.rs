@@ -19,7 +19,8 @@ pub use settings::{SETTINGS, Setting};
 pub use variables::variables;
 
 use crate::model::{
-    BackupSettings, Bytes, InvalidValue, OnRemove, POLICIES, Policy, Secret, Settings, Span, nearest,
+    BackupSettings, Bytes, EventFilter, InvalidValue, OnRemove, POLICIES, Policy, Secret, Settings, Span,
+    UrlTemplate, nearest,
 };
 
 /// The variable that holds the password of the repositories. It is in no table of settings: a command line and a file that
@@ -283,6 +284,11 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "state-id" => config.state_id = Some(state_id(name, single()?)?),
         "time-zone" => config.live.time_zone = time_zone(name, single()?)?,
         "trash-ttl" => config.live.trash_ttl = Span::parse(name, single()?)?,
+        "webhook-events" => config.live.webhook_events = Arc::new(EventFilter::parse(name, values)?),
+        "webhook-url" => {
+            let urls = values.iter().map(|url| UrlTemplate::parse(name, url));
+            config.live.webhooks = Arc::new(urls.collect::<Result<_, _>>()?);
+        }
         _ => unreachable!("every setting of the table is applied; a test goes through them"),
     }
     Ok(())
@@ -398,7 +404,8 @@ fn split(name: &str, text: &str) -> Vec<String> {
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
             .collect(),
-        "drivers" | "admin-socket" => parts.collect(),
+        "drivers" | "admin-socket" | "webhook-events" => parts.collect(),
+        "webhook-url" => text.split_whitespace().map(str::to_owned).collect(),
         "driver-opts" => parts.fold(Vec::new(), |mut list, part| {
             match list.last_mut() {
                 Some(last) if !part.contains('=') => {
@@ -630,6 +637,8 @@ mod tests {
             ("time-zone", "Europe/Bonn"),
             ("jobs", "many"),
             ("metrics-address", "localhost"),
+            ("webhook-events", "Health"),
+            ("webhook-url", "hooks.example"),
         ] {
             let variable = format!("WINDLASS_{}", name.to_uppercase().replace('-', "_"));
             let said = resolve(&Layer::new(), &env(&[(&variable, bad)]), None)

@@ -85,6 +85,15 @@ pub struct Create {
     /// Which of those backups are kept, such as daily=7,weekly=4
     #[arg(long = "backup.keep", value_name = "RULES")]
     backup_keep: Option<String>,
+    /// What is asked for after each backup by policy, so that silence is noticed
+    #[arg(long = "ping.url", value_name = "URL")]
+    ping_url: Option<String>,
+    /// What is asked for after one that failed [default: ping.url with /fail]
+    #[arg(long = "ping.fail-url", value_name = "URL")]
+    ping_fail_url: Option<String>,
+    /// The tasks that are followed by pings, such as backup,snapshot [default: backup]
+    #[arg(long = "ping.tasks", value_name = "TASKS")]
+    ping_tasks: Option<String>,
     /// With --backup: print the name at once instead of when all is restored
     #[arg(long, requires = "backup")]
     detach: bool,
@@ -144,6 +153,9 @@ impl Create {
             ("backup.schedule", self.backup_schedule),
             ("backup.rpo", self.backup_rpo),
             ("backup.keep", self.backup_keep),
+            ("ping.url", self.ping_url),
+            ("ping.fail-url", self.ping_fail_url),
+            ("ping.tasks", self.ping_tasks),
             ("backup", self.backup),
             ("s3-endpoint", self.s3_endpoint),
             ("id", self.id),

@@ -105,6 +105,12 @@ pub struct DaemonArgs {
     /// Serve Prometheus' metrics at this address, such as 127.0.0.1:9377; and nothing else
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_address: Option<String>,
+    /// Post each event to this URL, as JSON; can be repeated. A URL that is a secret is better kept in the file
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Vec<String>,
+    /// Of which events, such as health.*; can be repeated [default: all]
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub webhook_events: Vec<String>,
     /// How long a mount waits for a volume that is being restored [default: 25s]
     #[arg(long, value_name = "SPAN")]
     pub mount_wait: Option<String>,
@@ -177,6 +183,8 @@ impl DaemonArgs {
             ("state-id", one(self.state_id.clone())),
             ("time-zone", one(self.time_zone.clone())),
             ("trash-ttl", one(self.trash_ttl.clone())),
+            ("webhook-events", self.webhook_events.clone()),
+            ("webhook-url", self.webhook_url.clone()),
         ]
         .into_iter()
         .filter(|(_, values)| !values.is_empty())

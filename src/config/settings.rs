@@ -170,4 +170,14 @@ pub const SETTINGS: &[Setting] = &[
         reloads: true,
         about: "how long the trash keeps volumes that do not say (7d)",
     },
+    Setting {
+        name: "webhook-events",
+        reloads: true,
+        about: "the kinds of events that webhooks are told of, e.g. health.*,warning (all)",
+    },
+    Setting {
+        name: "webhook-url",
+        reloads: true,
+        about: "where each event is posted to, as JSON; several are separated by blanks",
+    },
 ];

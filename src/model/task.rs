@@ -1,8 +1,11 @@
 //! Work that policies ask for again and again, and what has become of it.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Time};
+use super::{InvalidValue, Name, Time};
 
 /// A sort of such work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +31,61 @@ impl Task {
     /// The one that is written so.
     pub fn called(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|task| task.word() == word)
+    }
+}
+
+/// Some of them, as an option lists them: `backup,snapshot`. Where nothing is said, it is backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tasks(BTreeSet<Task>);
+
+impl Tasks {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// A word that is no task, or none at all.
+    pub fn parse(option: &str, value: &str) -> Result<Self, InvalidValue> {
+        let words = value.split(',').map(|word| Task::called(word.trim()));
+        words
+            .collect::<Option<_>>()
+            .map(Self)
+            .ok_or_else(|| InvalidValue::Value {
+                option: option.to_owned(),
+                value: value.to_owned(),
+                expected: format!("one or more of {}", Self(Task::ALL.into_iter().collect())),
+            })
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, task: Task) -> bool {
+        self.0.contains(&task)
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self([Task::Backup].into())
+    }
+}
+
+impl fmt::Display for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<&str> = self.0.iter().map(|task| task.word()).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+impl TryFrom<String> for Tasks {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        Self::parse("tasks", &text)
+    }
+}
+
+impl From<Tasks> for String {
+    fn from(tasks: Tasks) -> Self {
+        tasks.to_string()
     }
 }
 

@@ -11,6 +11,7 @@ mod drivers;
 mod error;
 mod events;
 mod fills;
+mod health;
 mod import;
 mod jobs;
 mod locks;
@@ -113,6 +114,7 @@ struct Inner {
     care: policies::Care,
     policies_changed: Notify,
     tally: Tally,
+    told: health::Told,
     /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
@@ -168,6 +170,7 @@ impl Service {
             care: policies::Care::default(),
             policies_changed: Notify::new(),
             tally: Tally::default(),
+            told: health::Told::default(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             settled: watch::channel(aftermath != Aftermath::Settle).0,

@@ -111,7 +111,11 @@ impl Service {
                 }
             }
             policy.check()?;
-            if changes.keys().any(|option| option.contains('.')) {
+            let given = policy.given();
+            if changes
+                .keys()
+                .any(|option| option.contains('.') && !option.starts_with("ping."))
+            {
                 // What is newly asked for is not late since the volume was made.
                 policy.since = Some(Time::now());
             }
@@ -126,7 +130,11 @@ impl Service {
             this.catalog_mut().put(changed);
             let about: Vec<(&'static str, String)> = POLICIES
                 .iter()
-                .filter_map(|option| Some((*option, changes.get(*option)?.clone().unwrap_or_default())))
+                .filter_map(|option| {
+                    changes.get(*option)?;
+                    // As it may be shown: a URL that is pinged is a secret.
+                    Some((*option, given.get(option).cloned().unwrap_or_default()))
+                })
                 .collect();
             this.events().emit("volume.policy", &name, &about);
             this.0.policies_changed.notify_one();
@@ -231,6 +239,8 @@ impl Service {
             self.events()
                 .emit("warning", &cared.volume.name, &[("message", message)]);
         }
+        let mut about = vec![("task", task.word().to_owned())];
+        about.extend(done.as_ref().err().map(|why| ("error", why.clone())));
         let past = {
             let mut known = self.0.care.locked();
             known.at_work.remove(&key);
@@ -247,6 +257,10 @@ impl Service {
             .await
         {
             log::error!("{error}");
+        }
+        self.events().emit("task.end", &cared.volume.name, &about);
+        if let Ok(entry) = self.known(&cared.volume.name) {
+            self.tell_health_of(&entry.volume);
         }
         self.0.policies_changed.notify_one();
     }

@@ -27,6 +27,7 @@ pub struct Tally {
     read: Counter,
     stored: Counter,
     dropped: Family<Labels<1>, Counter>,
+    notified: Family<Labels<2>, Counter>,
 }
 
 impl Default for Tally {
@@ -37,10 +38,18 @@ impl Default for Tally {
             read: Counter::default(),
             stored: Counter::default(),
             dropped: Family::default(),
+            notified: Family::default(),
         };
         // A counter that begins at its first event hides that event from whoever looks at its growth.
         for listener in ["feed", "webhook"] {
             let _ = tally.dropped.get_or_create(&[("listener", listener)]);
+        }
+        for kind in ["webhook", "ping"] {
+            for result in ["delivered", "failed", "dropped"] {
+                let _ = tally
+                    .notified
+                    .get_or_create(&[("kind", kind), ("result", result)]);
+            }
         }
         for state in [JobState::Done, JobState::Failed, JobState::Cancelled] {
             let _ = tally
@@ -80,6 +89,13 @@ impl Tally {
             .inc_by(events);
     }
 
+    /// Counts what was told to the world outside: a `webhook` or a `ping` that was `delivered`, `failed` or `dropped`.
+    pub fn notified(&self, kind: &'static str, result: &'static str) {
+        self.notified
+            .get_or_create(&[("kind", kind), ("result", result)])
+            .inc();
+    }
+
     /// Gives all counters to a registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -109,6 +125,11 @@ impl Tally {
             "events_dropped",
             "Events that did not reach a listener",
             self.dropped.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Webhooks and pings, and what became of them",
+            self.notified.clone(),
         );
     }
 }

@@ -123,6 +123,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         method,
         path,
         query,
+        headers,
         body,
     } = request;
     let segments: Vec<String> = path
@@ -181,7 +182,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "jobs", job]) => jobs::inspect(service, job).await,
         ("DELETE", ["v1", "jobs", job]) => jobs::cancel(service, job).await,
         ("GET", ["v1", "jobs", job, "progress"]) => jobs::progress(service, job, query).await,
-        ("GET", ["v1", "events"]) => events::stream(service, query).await,
+        ("GET", ["v1", "events"]) => events::stream(service, query, &headers).await,
         ("GET", ["metrics"]) => Ok(metrics::answer(service).await),
         _ => Err(no_route(&method, &segments)),
     }
