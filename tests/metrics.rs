@@ -47,7 +47,7 @@ fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String, String)> {
 }
 
 fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + Duration::from_secs(100);
+    let give_up = Instant::now() + Duration::from_secs(300);
     loop {
         if let Some(found) = there() {
             return found;

@@ -121,7 +121,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(usize) 
 }
 
 fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + Duration::from_secs(150);
+    let give_up = Instant::now() + Duration::from_secs(300);
     loop {
         if let Some(found) = there() {
             return found;

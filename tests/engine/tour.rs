@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::docker::{package, text, wait_until};
+use crate::docker::{package, text};
 use crate::plugin::Plugin;
 use crate::s3::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::skip_unless;
@@ -280,11 +280,20 @@ fn the_next_day(plugin: &Plugin, shell: &mut Shell, volume: &str) {
     drop(database);
     plugin.enable();
     shell.run("docker compose start");
-    wait_until("the night has passed", || {
+    let give_up = Instant::now() + PATIENCE;
+    let passed = || {
         let shown = plugin.json(&["inspect", volume]);
         let snapshots = shown["Snapshots"].as_object().expect("a map").keys();
-        shown["Health"] == "ok" && snapshots.filter(|name| name.starts_with("scheduled-")).count() == 1
-    });
+        let made = ["snapshot", "backup"]
+            .iter()
+            .all(|task| shown["Schedules"][task]["SucceededAt"] != moment.to_string());
+        made && shown["Health"] == "ok"
+            && snapshots.filter(|name| name.starts_with("scheduled-")).count() == 1
+    };
+    while !passed() {
+        assert!(Instant::now() < give_up, "the night does not pass");
+        std::thread::sleep(Duration::from_millis(500));
+    }
     shell.run("until docker compose exec -T db pg_isready -q -h 127.0.0.1; do sleep 1; done");
 }
 
