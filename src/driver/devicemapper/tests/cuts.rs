@@ -427,7 +427,7 @@ fn operations_are_done_or_not_done_2() {
 struct Pools;
 
 /// What the volumes of [`Pools`] hold.
-const CONTENT: [u8; 3 << 20] = [7; 3 << 20];
+static CONTENT: [u8; 3 << 20] = [7; 3 << 20];
 /// A state that a repository has.
 const REPOSITORY: &str = "0123456789abcdef";
 
