@@ -68,7 +68,7 @@ async fn every_method_has_its_route() {
             "POST /v1/snapshots/v@s/umount",
             "GET /v1/pool",
             "POST /v1/pool/check",
-            "POST /v1/pool/repair",
+            r#"POST /v1/pool/repair {"AcceptLoss":false}"#,
             r#"POST /v1/pool/extend {"Size":null}"#,
             "POST /v1/pool/trim",
             r#"POST /v1/import/convoy {"Root":"","DryRun":false}"#,

@@ -6,6 +6,8 @@
 //! in which it is acknowledged. Some of the lives die while they recover.
 //!
 //! The records' filesystem is mounted so that it writes nothing of its own accord: what survives was synced.
+//!
+//! It is long because each deed is told whole: what it is about, how it is done, and how what is left of it is judged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -427,7 +429,7 @@ fn operations_are_done_or_not_done_2() {
 struct Pools;
 
 /// What the volumes of [`Pools`] hold.
-const CONTENT: [u8; 3 << 20] = [7; 3 << 20];
+static CONTENT: [u8; 3 << 20] = [7; 3 << 20];
 /// A state that a repository has.
 const REPOSITORY: &str = "0123456789abcdef";
 
