@@ -12,6 +12,7 @@ mod restart;
 mod service;
 mod state;
 mod survival;
+mod thin;
 mod tour;
 
 #[path = "../s3/mod.rs"]
