@@ -85,7 +85,8 @@ impl UrlTemplate {
             rest.split(['/', '?', '#']).next().unwrap_or_default()
         });
         match filled {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => {}
+            // Without an authority, the first part of the path would be taken for one.
+            Ok(url) if matches!(url.scheme(), "http" | "https") && !authority.is_empty() => {}
             _ => return refuse("an http or https URL"),
         }
         if authority.contains('{') {
