@@ -53,6 +53,9 @@ struct Create {
     /// Take the repository over from the volume that it belongs to, if that volume is no more
     #[arg(long)]
     take_over: bool,
+    /// Of a volume: do not run its hooks
+    #[arg(long)]
+    no_hooks: bool,
     /// Print the job's number at once instead of the backup's URL at the end
     #[arg(long)]
     detach: bool,
@@ -204,6 +207,7 @@ impl Create {
             destination: self.dest,
             endpoint,
             take_over: self.take_over,
+            no_hooks: self.no_hooks,
         };
         let job = client.create_backup(&wish).await?;
         if self.detach {

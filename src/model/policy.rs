@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::{limit as hook_limit, script, word};
 use super::options::{boolean, url};
-use super::{InvalidValue, Keep, OnRemove, Schedule, Span, Time};
+use super::{InvalidValue, Keep, OnHookError, OnRemove, Schedule, Span, Time};
 
 /// What an option is set to so that a default of the daemon does not hold for a volume.
 const NONE: &str = "none";
@@ -105,6 +106,18 @@ policies! {
     "backup.rpo" backup_rpo: Span = objective;
     /// When they are made.
     "backup.schedule" backup_schedule: Schedule = Schedule::parse;
+    /// The container that hooks run in; all that use the volume, without it.
+    "hook.container" hook_container: String = word;
+    /// What becomes of a snapshot whose hook fails.
+    "hook.on-error" hook_on_error: OnHookError = OnHookError::parse;
+    /// What is run after a snapshot.
+    "hook.post" hook_post: String = script;
+    /// What is run before a snapshot.
+    "hook.pre" hook_pre: String = script;
+    /// How long a hook may take.
+    "hook.timeout" hook_timeout: Span = hook_limit;
+    /// The user that hooks run as; the container's own, without it.
+    "hook.user" hook_user: String = word;
     /// What becomes of the data when the volume is removed.
     "on-remove" on_remove: OnRemove = OnRemove::parse;
     /// Refuse removal.

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::repositories::Place;
-use super::{BackupWish, Entry, Result, Service, ServiceError};
+use super::{BackupWish, Entry, Hooks, Result, Service, ServiceError};
 use crate::engine::EngineError;
 use crate::model::{
-    InvalidValue, JobState, POLICIES, Past, Policy, SnapshotRef, Task, Time, Volume, VolumeId, Work, nearest,
+    InvalidValue, JobState, Name, POLICIES, Past, Policy, SnapshotRef, Task, Time, Volume, VolumeId, Work,
+    nearest,
 };
 use crate::scheduler::due::{self, Health};
 
@@ -27,6 +28,8 @@ struct Known {
     pasts: HashMap<(VolumeId, Task), Past>,
     at_work: HashSet<(VolumeId, Task)>,
     pruned: HashMap<VolumeId, Instant>,
+    /// Volumes whose last hook after a snapshot failed, and why: the application may still be waiting.
+    waiting: HashMap<Name, String>,
 }
 
 /// The least time between two prunes of a volume's backups.
@@ -35,6 +38,14 @@ const PRUNE: Duration = Duration::from_secs(86_400);
 impl Care {
     fn locked(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remember_trouble(&self, volume: &Name, why: &str) {
+        self.locked().waiting.insert(volume.clone(), why.to_owned());
+    }
+
+    pub(super) fn forget_trouble(&self, volume: &Name) {
+        self.locked().waiting.remove(volume);
     }
 
     /// Whether the last prune of a volume's backups is a day ago, or was made by a former run.
@@ -126,7 +137,7 @@ impl Service {
             this.catalog_mut().put(changed);
             let about: Vec<(&'static str, String)> = POLICIES
                 .iter()
-                .filter_map(|option| Some((*option, changes.get(*option)?.clone().unwrap_or_default())))
+                .filter_map(|option| Some((*option, told(option, changes.get(*option)?.as_deref()))))
                 .collect();
             this.events().emit("volume.policy", &name, &about);
             this.0.policies_changed.notify_one();
@@ -260,7 +271,8 @@ impl Service {
         let thinned = match cared.task {
             Task::Snapshot => {
                 let name = Task::Snapshot.name(begun);
-                self.snapshot(volume.name.as_str(), Some(name)).await?;
+                self.snapshot(volume.name.as_str(), Some(name), Hooks::Run)
+                    .await?;
                 self.thin_out_snapshots(&volume, &policy).await
             }
             Task::Backup => {
@@ -274,7 +286,14 @@ impl Service {
             self.events()
                 .emit("warning", &volume.name, &[("message", message)]);
         }
-        Ok(true)
+        // The snapshot or the backup is there. But somebody must look after the application.
+        let waiting = self.0.care.locked().waiting.get(&volume.name).cloned();
+        match waiting {
+            None => Ok(true),
+            Some(why) => Err(ServiceError::JobFailed(format!(
+                "it was made, but the hook after its snapshot failed: {why}"
+            ))),
+        }
     }
 
     /// Removes the snapshots taken by schedule that need not be kept. One that somebody reads stays until the next time.
@@ -315,6 +334,7 @@ impl Service {
                     endpoint: None,
                     take_over: false,
                     by_schedule: true,
+                    hooks: Hooks::Run,
                 };
                 self.back_up(wish).await?.job.id
             }
@@ -389,6 +409,15 @@ impl Service {
             matches!(work, Work::Backup { volume_id, snapshot, .. }
                 if *volume_id == volume.id && Task::Backup.has_made(snapshot.as_str()))
         })
+    }
+}
+
+/// A change as events and the log tell it. A command may hold what is nobody's business.
+fn told(option: &str, value: Option<&str>) -> String {
+    match (option, value) {
+        (_, None) => String::new(),
+        ("hook.pre" | "hook.post", Some(_)) => "set".to_owned(),
+        (_, Some(value)) => value.to_owned(),
     }
 }
 

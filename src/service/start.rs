@@ -51,6 +51,7 @@ impl Service {
         this.events()
             .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
         self.recall_pasts().await?;
+        self.resume_duties().await?;
         self.resume_jobs().await?;
         self.resume_restores().await?;
         for task in [Task::Watch, Task::Mounts, Task::Trash, Task::Usage, Task::Warn] {
