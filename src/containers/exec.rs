@@ -82,7 +82,7 @@ impl Engine {
                 () = ending => None,
             }
         };
-        if frames.pid().is_none() && frames.said().contains("stopped container") {
+        if frames.pid().is_none() && ended != Some(0) && self.has_ended(container, &frames).await {
             // It ended between the two requests, and the engine says so as if the command did.
             return Err(ContainersError::Refused {
                 doing: "run a command in the container".to_owned(),
@@ -100,6 +100,17 @@ impl Engine {
             killed,
             said: frames.said(),
         })
+    }
+
+    /// Whether the container, in which a command could not even be begun, does not run. The engine may learn that later than the
+    /// runtime, whose words are then in the place of the command's.
+    async fn has_ended(&self, container: &str, frames: &Frames) -> bool {
+        let path = format!("/containers/{container}/json");
+        let asked = self.ask::<serde_json::Value>(Method::GET, &path, None, "look at a container");
+        match asked.await {
+            Ok(found) => found["State"]["Running"] == false || frames.said().contains("exec in a stopped"),
+            Err(error) => error.is_gone(),
+        }
     }
 
     async fn make(&self, container: &str, command: &[&str], script: &Script) -> Result<Made> {
