@@ -16,6 +16,7 @@ pub mod size;
 pub mod span;
 pub mod task;
 pub mod time;
+pub mod verification;
 pub mod volume;
 
 pub use duty::{Duty, PostHook};
@@ -34,6 +35,7 @@ pub use size::Bytes;
 pub use span::Span;
 pub use task::{Past, Task};
 pub use time::Time;
+pub use verification::Verification;
 pub use volume::{
     Consistency, InCheckpoint, Moment, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume,
 };
