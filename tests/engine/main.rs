@@ -13,6 +13,7 @@ mod restart;
 mod service;
 mod state;
 mod survival;
+mod thin;
 
 /// Ends a test that cannot run here. Where `CI` says that everything must run, it fails.
 macro_rules! skip_unless {

@@ -184,7 +184,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         }
         ("GET", ["v1", "pool"]) => pool::status(service).await,
         ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
-        ("POST", ["v1", "pool", "repair"]) => pool::repair(service).await,
+        ("POST", ["v1", "pool", "repair"]) => pool::repair(service, parse(body)?).await,
         ("POST", ["v1", "pool", "extend"]) => pool::extend(service, parse(body)?).await,
         ("POST", ["v1", "pool", "trim"]) => pool::trim(service).await,
         ("POST", ["v1", "import", "convoy"]) => import::convoy(service, parse(body)?).await,
