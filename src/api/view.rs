@@ -72,12 +72,26 @@ pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
         driver_info: driver_info(service, entry),
         snapshots,
         mounts,
-        options: volume.options.clone(),
+        options: options(volume),
         policy: policy(service, volume),
         health: worst(&fares),
         schedules: fares.iter().map(schedule).collect(),
         state: state(service, entry),
     }
+}
+
+/// The options as they were given, but for the URLs that are secrets.
+fn options(volume: &model::Volume) -> BTreeMap<String, String> {
+    let shown = |(name, value): (&String, &String)| {
+        let mut policy = model::Policy::default();
+        let secret = name.starts_with("ping.") && name.ends_with("url");
+        let value = match secret && policy.set(name, value).unwrap_or(true) {
+            true => policy.given().remove(name.as_str()).unwrap_or_default(),
+            false => value.clone(),
+        };
+        (name.clone(), value)
+    };
+    volume.options.iter().map(shown).collect()
 }
 
 /// A snapshot by itself.

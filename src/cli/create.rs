@@ -103,6 +103,15 @@ pub struct Create {
     /// Whether a hook that fails keeps the snapshot from being taken [default: fail]
     #[arg(long = "hook.on-error", value_name = "HOW", value_parser = ["fail", "continue"])]
     hook_on_error: Option<String>,
+    /// What is asked for after each backup by policy, so that silence is noticed
+    #[arg(long = "ping.url", value_name = "URL")]
+    ping_url: Option<String>,
+    /// What is asked for after one that failed [default: ping.url with /fail]
+    #[arg(long = "ping.fail-url", value_name = "URL")]
+    ping_fail_url: Option<String>,
+    /// The tasks that are followed by pings, such as backup,snapshot [default: backup]
+    #[arg(long = "ping.tasks", value_name = "TASKS")]
+    ping_tasks: Option<String>,
     /// Whether the backups are encrypted [default: as the daemon's backup-encrypt says]
     #[arg(long = "backup.encrypt", value_name = "BOOL")]
     backup_encrypt: Option<String>,
@@ -184,6 +193,9 @@ impl Create {
             ("hook.user", self.hook_user),
             ("hook.timeout", self.hook_timeout),
             ("hook.on-error", self.hook_on_error),
+            ("ping.url", self.ping_url),
+            ("ping.fail-url", self.ping_fail_url),
+            ("ping.tasks", self.ping_tasks),
             ("backup", self.backup),
             ("s3-endpoint", self.s3_endpoint),
             ("id", self.id),

@@ -15,6 +15,7 @@ pub mod settings;
 pub mod size;
 pub mod span;
 pub mod task;
+pub mod template;
 pub mod time;
 pub mod verification;
 pub mod volume;
@@ -33,7 +34,8 @@ pub use schedule::Schedule;
 pub use settings::{BackupSettings, Secret, Settings};
 pub use size::Bytes;
 pub use span::Span;
-pub use task::{Past, Task};
+pub use task::{Past, Task, Tasks};
+pub use template::{EventFilter, UrlTemplate};
 pub use time::Time;
 pub use verification::Verification;
 pub use volume::{

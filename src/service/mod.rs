@@ -12,6 +12,7 @@ mod drivers;
 mod error;
 mod events;
 mod fills;
+mod health;
 mod hooks;
 mod import;
 mod jobs;
@@ -28,6 +29,7 @@ mod retention;
 mod snapshots;
 mod start;
 mod stored;
+mod tally;
 mod trash;
 mod usage;
 mod uses;
@@ -54,6 +56,7 @@ pub use policies::{Cared, Due, Fare};
 pub use pool::TrimmedPool;
 pub use retention::{Judged, Retention};
 pub use snapshots::{Found, Taken};
+pub use tally::Tally;
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
 
@@ -116,6 +119,8 @@ struct Inner {
     uses: Uses,
     care: policies::Care,
     policies_changed: Notify,
+    tally: Tally,
+    told: health::Told,
     /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
@@ -180,6 +185,8 @@ impl Service {
             uses: Uses::default(),
             care: policies::Care::default(),
             policies_changed: Notify::new(),
+            tally: Tally::default(),
+            told: health::Told::default(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             settled: watch::channel(aftermath != Aftermath::Settle).0,
@@ -225,6 +232,11 @@ impl Service {
     /// Whether a mount id was heard of in this run of the daemon.
     pub fn is_confirmed(&self, hold: &crate::state::Hold) -> bool {
         hold.process == self.0.process
+    }
+
+    /// Whether the records are reconciled.
+    pub fn is_ready(&self) -> bool {
+        *self.0.ready.borrow()
     }
 
     /// Waits until the records are reconciled.

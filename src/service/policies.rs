@@ -180,7 +180,11 @@ impl Service {
             }
             policy.check()?;
             check_possible(&policy, &*driver)?;
-            if changes.keys().any(|option| option.contains('.')) {
+            let given = policy.given();
+            if changes
+                .keys()
+                .any(|option| option.contains('.') && !option.starts_with("ping."))
+            {
                 // What is newly asked for is not late since the volume was made.
                 policy.since = Some(Time::now());
             }
@@ -195,7 +199,14 @@ impl Service {
             this.catalog_mut().put(changed);
             let about: Vec<(&'static str, String)> = POLICIES
                 .iter()
-                .filter_map(|option| Some((*option, told(option, changes.get(*option)?.as_deref()))))
+                .filter_map(|option| {
+                    changes.get(*option)?;
+                    // As it may be shown: a URL that is pinged is a secret, and so may be a part of a command.
+                    Some((
+                        *option,
+                        told(option, given.get(option).cloned().unwrap_or_default()),
+                    ))
+                })
                 .collect();
             this.events().emit("volume.policy", &name, &about);
             this.0.policies_changed.notify_one();
@@ -328,7 +339,7 @@ impl Service {
     /// Does a task that was taken on, and records what became of it.
     pub async fn do_task(&self, cared: &Cared) {
         let (key, task) = ((cared.volume.id, cared.task), cared.task);
-        let begun = Time::now();
+        let (begun, clock) = (Time::now(), Instant::now());
         let result = self.do_as_now_wanted(cared, begun).await;
         let stopped = matches!(
             result,
@@ -352,13 +363,19 @@ impl Service {
             self.events()
                 .emit("warning", &cared.volume.name, &[("message", message)]);
         }
+        let mut about = vec![("task", task.word().to_owned())];
+        about.extend(done.as_ref().err().map(|why| ("error", why.clone())));
         let past = {
             let mut known = self.0.care.locked();
             known.at_work.remove(&key);
             known.asked.remove(&key);
             known.plans.remove(&key.0);
             let past = known.pasts.entry(key).or_default();
+            let succeeded = done.is_ok();
             *past = past.clone().and(begun, done);
+            if succeeded {
+                past.took_ms = u64::try_from(clock.elapsed().as_millis()).ok();
+            }
             past.clone()
         };
         if let Err(error) = self
@@ -366,6 +383,10 @@ impl Service {
             .await
         {
             log::error!("{error}");
+        }
+        self.events().emit("task.end", &cared.volume.name, &about);
+        if let Ok(entry) = self.known(&cared.volume.name) {
+            self.tell_health_of(&entry.volume);
         }
         self.0.policies_changed.notify_one();
     }
@@ -506,11 +527,10 @@ impl Service {
 }
 
 /// A change as events and the log tell it. A command may hold what is nobody's business.
-fn told(option: &str, value: Option<&str>) -> String {
-    match (option, value) {
-        (_, None) => String::new(),
-        ("hook.pre" | "hook.post", Some(_)) => "set".to_owned(),
-        (_, Some(value)) => value.to_owned(),
+fn told(option: &str, value: String) -> String {
+    match option {
+        "hook.pre" | "hook.post" if !value.is_empty() => "set".to_owned(),
+        _ => value,
     }
 }
 

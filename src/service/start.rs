@@ -64,7 +64,14 @@ impl Service {
         self.resume_duties().await?;
         self.resume_jobs().await?;
         self.resume_restores().await?;
-        for task in [Task::Watch, Task::Mounts, Task::Trash, Task::Usage, Task::Warn] {
+        for task in [
+            Task::Watch,
+            Task::Mounts,
+            Task::Trash,
+            Task::Usage,
+            Task::Warn,
+            Task::Health,
+        ] {
             let this = this.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -82,6 +89,7 @@ impl Service {
             Task::Mounts => self.keep_mounted().await,
             Task::Usage => self.keep_measuring().await,
             Task::Warn => self.keep_warning().await,
+            Task::Health => self.keep_telling_health().await,
             Task::Trash => loop {
                 self.empty_trash().await;
                 tokio::time::sleep(TRASH).await;
@@ -339,6 +347,7 @@ enum Task {
     Trash,
     Usage,
     Warn,
+    Health,
 }
 
 fn of_driver<'a>(slot: &DriverSlot, entries: impl Iterator<Item = &'a Entry>) -> Vec<Name> {

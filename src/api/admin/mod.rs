@@ -22,6 +22,7 @@ use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
 use super::error;
+use super::metrics;
 use super::types::{Failure, Kind};
 use super::{Body, Request};
 use crate::service::{Service, ServiceError};
@@ -76,6 +77,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/jobs/{job}"),
     ("GET", "/v1/jobs/{job}/progress"),
     ("GET", "/v1/events"),
+    ("GET", "/metrics"),
 ];
 
 /// What the API tells about the daemon besides what the service knows.
@@ -130,6 +132,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         method,
         path,
         query,
+        headers,
         body,
     } = request;
     let segments: Vec<String> = path
@@ -202,7 +205,8 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "jobs", job]) => jobs::inspect(service, job).await,
         ("DELETE", ["v1", "jobs", job]) => jobs::cancel(service, job).await,
         ("GET", ["v1", "jobs", job, "progress"]) => jobs::progress(service, job, query).await,
-        ("GET", ["v1", "events"]) => events::stream(service, query).await,
+        ("GET", ["v1", "events"]) => events::stream(service, query, &headers).await,
+        ("GET", ["metrics"]) => Ok(metrics::answer(service).await),
         _ => Err(no_route(&method, &segments)),
     }
 }
