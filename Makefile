@@ -78,6 +78,11 @@ build/plugin/rootfs.made: Dockerfile .dockerignore plugin/rootfs | base-image
 box: base-image ## Build the image windlass-box, a shell for the demo and the tests
 	@docker image inspect windlass-box >/dev/null 2>&1 || docker build --quiet --tag windlass-box - <plugin/box.Dockerfile
 
+.PHONY: postgres
+postgres: base-image ## Build the image windlass-postgres, a real PostgreSQL for the tests of hooks
+	@docker image inspect windlass-postgres >/dev/null 2>&1 || \
+	    docker build --quiet --tag windlass-postgres - <tests/engine/postgres.Dockerfile
+
 .PHONY: plugin
 plugin: rootfs ## Create the docker plugin, not yet enabled
 	@plugin/create $(PLUGIN) $(rootfs)
@@ -132,7 +137,7 @@ demo-clean: ## Remove everything that the demo made
 .PHONY: test
 test: setup ## Run unit tests, integration tests, and plugin tests in the real engine
 	@if $(engine_answers); then \
-	    $(MAKE) --no-print-directory rootfs box; \
+	    $(MAKE) --no-print-directory rootfs box postgres; \
 	    export WINDLASS_TEST_PLUGIN_ROOTFS=$(abspath $(rootfs)); \
 	else \
 	    echo "No Docker engine answers: tests that need one are skipped"; \
@@ -182,4 +187,4 @@ clean: ## Remove what was built here, and the images made from it
 	cargo clean
 	@! $(engine_answers) || docker image rm windlass-tour >/dev/null 2>&1 || true
 	rm -rf build/plugin build/ci-tools
-	@! $(engine_answers) || docker image rm windlass-rootfs windlass-tools windlass-box >/dev/null 2>&1 || true
+	@! $(engine_answers) || docker image rm windlass-rootfs windlass-tools windlass-box windlass-postgres >/dev/null 2>&1 || true

@@ -18,11 +18,11 @@ use hyper::{Method, Response};
 use serde::de::IgnoredAny;
 
 use crate::api::types::{
-    Backup, BackupList, ChangePolicy, CheckedPool, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume,
-    Created, Event, ExtendPool, Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool,
-    PruneBackups, Removed, RepairPool, RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry,
-    Trashed, TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume,
-    VolumeList,
+    Backup, BackupList, ChangePolicy, CheckedPool, Checkpoint, CloneCheckpoint, ClonedCheckpoint, CopyBackup,
+    CreateBackup, CreateCheckpoint, CreateSnapshot, CreateVolume, Created, Event, ExtendPool, Failure,
+    ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool, PruneBackups, Removed, RepairPool,
+    RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry, Trashed, TrimmedPool, TrimmedVolume,
+    UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -282,6 +282,42 @@ impl Client {
     pub async fn create_snapshot(&self, volume: &str, new: &CreateSnapshot) -> Result<Snapshot, ClientError> {
         self.post(Route::new("volumes").segment(volume).word("snapshots"), new)
             .await
+    }
+
+    /// All checkpoints, the oldest first.
+    pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>, ClientError> {
+        self.read(Route::new("checkpoints")).await
+    }
+
+    /// Takes a checkpoint.
+    pub async fn create_checkpoint(&self, new: &CreateCheckpoint) -> Result<Checkpoint, ClientError> {
+        self.post(Route::new("checkpoints"), new).await
+    }
+
+    /// One checkpoint.
+    pub async fn checkpoint(&self, reference: &str) -> Result<Checkpoint, ClientError> {
+        self.read(Route::new("checkpoints").segment(reference)).await
+    }
+
+    /// Puts all of its volumes back.
+    pub async fn revert_to_checkpoint(&self, reference: &str) -> Result<Checkpoint, ClientError> {
+        self.act(Route::new("checkpoints").segment(reference).word("revert"))
+            .await
+    }
+
+    /// Clones all of its volumes.
+    pub async fn clone_checkpoint(
+        &self,
+        reference: &str,
+        clone: &CloneCheckpoint,
+    ) -> Result<ClonedCheckpoint, ClientError> {
+        self.post(Route::new("checkpoints").segment(reference).word("clone"), clone)
+            .await
+    }
+
+    /// Removes it with its snapshots.
+    pub async fn remove_checkpoint(&self, reference: &str) -> Result<Checkpoint, ClientError> {
+        self.delete(Route::new("checkpoints").segment(reference)).await
     }
 
     /// One snapshot.

@@ -267,6 +267,7 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "config" => {}
         "create-on-docker-mount" => config.live.create_on_docker_mount = boolean(name, single()?)?,
         "defaults" => config.live.policy = Arc::new(policy(values)?),
+        "docker-api" => config.live.docker_api = Some(path(name, single()?)?),
         "docker-socket" => config.docker_socket = path(name, single()?)?,
         "driver-opts" => config.driver_opts = Some(driver_opts(values)?),
         "drivers" => config.drivers = Some(values.to_vec()),

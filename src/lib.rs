@@ -6,7 +6,7 @@
 //!   `cli::repo → engine, store`
 //! - `daemon → config, api, scheduler, service, driver, state, sys`
 //! - `scheduler → service`, and `service → scheduler::due` (what is due is asked in answers too)
-//! - `api → service, driver, state`; `service → driver, engine, store, state, sys`
+//! - `api → service, driver, state`; `service → driver, engine, store, state, containers, sys`
 //! - `engine → store, sys`; `store → sys`
 //! - `driver → sys`, `state → driver` (the operations that it records), and everybody may use `model`
 
@@ -14,6 +14,7 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod containers;
 pub mod daemon;
 pub mod driver;
 pub mod engine;

@@ -162,6 +162,79 @@ fn name_is_usable(daemon: &Daemon<'_>, name: &str) {
     daemon.ok("VolumeDriver.Unmount", &body);
 }
 
+/// Waits until nothing is owed any more.
+fn paid(home: &Home) {
+    let state = rusqlite::Connection::open(home.root().join("state.db")).expect("the records");
+    for _ in 0..1_000 {
+        let owed: i64 = state
+            .query_row("SELECT count(*) FROM duty", [], |row| row.get(0))
+            .expect("a count");
+        if owed == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("something is still owed; the log:\n{}", home.log());
+}
+
+fn with_two(daemon: &Daemon<'_>, home: &Home) {
+    for name in ["v", "w"] {
+        daemon.say(&["create", name]);
+        std::fs::write(home.volumes().join(name).join("data"), "precious").expect("writes");
+    }
+}
+
+/// All of its snapshots, or none.
+#[test]
+fn checkpoint() {
+    Case {
+        scope: "checkpoint.",
+        prepare: with_two,
+        act: |daemon| drop(daemon.run(&["checkpoint", "create", "c", "v", "w"])),
+        check: |daemon, home| {
+            paid(home);
+            let all = daemon.json(&["checkpoint", "list"]);
+            match all.as_array().expect("a list").as_slice() {
+                [] => {
+                    let left = daemon.json(&["snapshot", "list"]);
+                    assert_eq!(left, serde_json::json!({}), "half of a checkpoint is left");
+                    daemon.say(&["checkpoint", "create", "c", "v", "w"]);
+                }
+                [one] => assert_eq!(one["Missing"], serde_json::json!([])),
+                more => panic!("{more:?}"),
+            }
+            daemon.say(&["snapshot", "inspect", "v@c"]);
+            daemon.say(&["snapshot", "inspect", "w@c"]);
+        },
+    }
+    .run(|| Home::on("btrfs"));
+}
+
+/// A revert of several that is cut off is told, and can be done again.
+#[test]
+fn revert_to_a_checkpoint() {
+    Case {
+        scope: "checkpoint.reverted",
+        prepare: |daemon, home| {
+            with_two(daemon, home);
+            daemon.say(&["checkpoint", "create", "c", "v", "w"]);
+            for name in ["v", "w"] {
+                std::fs::write(home.volumes().join(name).join("data"), "changed").expect("writes");
+            }
+        },
+        act: |daemon| drop(daemon.run(&["checkpoint", "revert", "c"])),
+        check: |daemon, home| {
+            paid(home);
+            daemon.say(&["checkpoint", "revert", "c"]);
+            for name in ["v", "w"] {
+                let found = std::fs::read_to_string(home.volumes().join(name).join("data"));
+                assert_eq!(found.expect("its data"), "precious", "{name}");
+            }
+        },
+    }
+    .run(|| Home::on("btrfs"));
+}
+
 #[test]
 fn create() {
     Case {

@@ -232,6 +232,86 @@ fn a_daemon_that_is_killed_in_a_backup_leaves_nothing_behind() {
 }
 
 /// The commands that look after the pool, at work and after its metadata were damaged.
+/// Of one moment while the volumes are used; backed up as any snapshot; and, where the daemon is killed, all or nothing.
+#[test]
+fn a_checkpoint_of_mounted_volumes_is_of_one_moment() {
+    with_pools("a_checkpoint_of_mounted_volumes_is_of_one_moment", |home| {
+        let daemon = start(home);
+        for name in ["data", "log"] {
+            daemon.say(&["create", name, "--driver", "devicemapper"]);
+            let at = daemon.say(&["mount", name]);
+            shell(&["bash", "-euc", &format!("echo old >{at}/f")]);
+        }
+        daemon.say(&["checkpoint", "create", "point", "log", "data"]);
+        let shown = daemon.json(&["checkpoint", "inspect", "point"]);
+        assert_eq!(shown["Moment"], "one", "{shown}");
+        let dir = home.path().join("backups");
+        std::fs::create_dir(&dir).expect("a directory");
+        let url = format!("vfs://{}", text(&dir));
+        daemon.say(&["backup", "create", "log@point", "--dest", &url]);
+        let at = daemon.json(&["inspect", "log"])["MountPoint"].clone();
+        let at = at.as_str().expect("a path").to_owned();
+        shell(&["bash", "-euc", &format!("echo new >{at}/f; sync")]);
+        let (_, said) = daemon.fails(&["checkpoint", "revert", "point"]);
+        assert!(said.contains("in use"), "{said}");
+        for name in ["data", "log"] {
+            daemon.say(&["umount", name]);
+        }
+        daemon.say(&["checkpoint", "revert", "point"]);
+        assert_eq!(
+            shell(&["cat", &format!("{}/f", daemon.say(&["mount", "log"]))]).trim(),
+            "old"
+        );
+        daemon.stop();
+        for point in [
+            "checkpoint.owed",
+            "checkpoint.intended",
+            "snapshot.freezing",
+            "ledger.made",
+            "ledger.committed",
+            "checkpoint.acted",
+            "checkpoint.recorded",
+        ] {
+            let daemon = home.start_with(|command| {
+                command.env("WINDLASS_FAULT", point).args([
+                    "--drivers",
+                    "devicemapper",
+                    "--driver-opts",
+                    "dm.loopback=600M",
+                ]);
+            });
+            drop(daemon.run(&["checkpoint", "create", "crash", "data", "log"]));
+            let status = daemon.wait();
+            assert!(status.contains("signal: 9"), "{point}: {status}");
+            let daemon = start(home);
+            let mut left = String::new();
+            until("all of it or nothing is there", || {
+                let owed = rusqlite::Connection::open(home.root().join("state.db"))
+                    .and_then(|db| db.query_row("SELECT count(*) FROM duty", [], |row| row.get::<_, i64>(0)));
+                left = daemon.json(&["checkpoint", "list"]).to_string();
+                owed.is_ok_and(|owed| owed == 0)
+            });
+            let snapshots = daemon.json(&["snapshot", "list"]);
+            let there = snapshots.as_object().expect("a map").keys();
+            let there = there.filter(|name| name.ends_with("@crash")).count();
+            assert!(there == 0 || there == 2, "{point}: {snapshots} {left}");
+            if there == 2 {
+                daemon.say(&["checkpoint", "delete", "crash"]);
+            }
+            // What was suspended goes on.
+            let at = daemon.json(&["inspect", "log"])["MountPoint"].clone();
+            shell(&[
+                "bash",
+                "-euc",
+                &format!("echo {point} >{}/f; sync", at.as_str().expect("a path")),
+            ]);
+            daemon.stop();
+        }
+        let daemon = start(home);
+        daemon.say(&["umount", "log"]);
+    });
+}
+
 #[test]
 fn the_pool_is_looked_after_by_the_command_line() {
     with_pools("the_pool_is_looked_after_by_the_command_line", |home| {

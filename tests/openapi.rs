@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use windlass::api::admin::ROUTES;
 use windlass::api::error::status;
 use windlass::api::types::{
-    CopyBackup, CreateBackup, CreateSnapshot, CreateVolume, ExtendPool, ImportConvoy, Kind, MountVolume,
-    PruneBackups, ResizeVolume, UndeleteVolume, UnmountVolume, VerifyBackups,
+    CloneCheckpoint, CopyBackup, CreateBackup, CreateCheckpoint, CreateSnapshot, CreateVolume, ExtendPool,
+    ImportConvoy, Kind, MountVolume, PruneBackups, ResizeVolume, UndeleteVolume, UnmountVolume,
+    VerifyBackups,
 };
 
 /// The document.
@@ -372,6 +373,14 @@ fn the_bodies_have_the_fields_of_the_code() {
         ("MountVolume", serde_json::to_value(MountVolume::default())),
         ("UnmountVolume", serde_json::to_value(UnmountVolume::default())),
         ("CreateSnapshot", serde_json::to_value(CreateSnapshot::default())),
+        (
+            "CreateCheckpoint",
+            serde_json::to_value(CreateCheckpoint::default()),
+        ),
+        (
+            "CloneCheckpoint",
+            serde_json::to_value(CloneCheckpoint::default()),
+        ),
         ("ExtendPool", serde_json::to_value(ExtendPool::default())),
         ("ImportConvoy", serde_json::to_value(ImportConvoy::default())),
         ("ResizeVolume", serde_json::to_value(ResizeVolume::default())),
@@ -574,6 +583,7 @@ fn every_operation_of_a_real_daemon_answers_as_described() {
     };
     volumes(&mut caller);
     snapshots(&mut caller);
+    checkpoints(&mut caller);
     policies(&mut caller);
     backups(&mut caller);
     removal(&mut caller);
@@ -748,6 +758,66 @@ fn volumes(caller: &mut Caller) {
     );
     caller.good("POST", UMOUNT, "/v1/volumes/a/umount", None);
     caller.bad((404, "NotFound"), "POST", UMOUNT, "/v1/volumes/none/umount", None);
+}
+
+/// Of `a` and a volume of its own, which goes again.
+fn checkpoints(caller: &mut Caller) {
+    const ALL: &str = "/v1/checkpoints";
+    const ONE: &str = "/v1/checkpoints/{checkpoint}";
+    const BACK: &str = "/v1/checkpoints/{checkpoint}/revert";
+    const CLONE: &str = "/v1/checkpoints/{checkpoint}/clone";
+    let wish = |volumes: &[&str]| Some(json!({"Name": "point", "Volumes": volumes, "NoHooks": true}));
+    caller.good("POST", VOLUMES, "/v1/volumes", Some(json!({"Name": "part"})));
+    caller.bad((404, "NotFound"), "POST", ALL, ALL, wish(&["a", "none"]));
+    caller.bad((400, "Invalid"), "POST", ALL, ALL, wish(&[]));
+    let project = json!({"Name": "point", "Volumes": [], "ComposeProject": "shop"});
+    caller.bad((503, "Unavailable"), "POST", ALL, ALL, Some(project));
+    let made = caller.good("POST", ALL, ALL, wish(&["part", "a"]));
+    assert_eq!(made["Snapshots"], json!(["a@point", "part@point"]));
+    assert_eq!(made["Moment"], "one", "nobody uses them");
+    caller.bad((409, "AlreadyExists"), "POST", ALL, ALL, wish(&["a"]));
+    let listed = caller.good("GET", ALL, ALL, None);
+    assert_eq!(listed, json!([made]));
+    let id = made["UUID"].as_str().expect("an id").to_owned();
+    let shown = caller.good("GET", ONE, &format!("{ALL}/{id}"), None);
+    assert_eq!(shown, made);
+    caller.bad((404, "NotFound"), "GET", ONE, "/v1/checkpoints/none", None);
+    caller.good("POST", BACK, "/v1/checkpoints/point/revert", None);
+    caller.good("POST", MOUNT, "/v1/volumes/part/mount", None);
+    caller.bad((409, "Busy"), "POST", BACK, "/v1/checkpoints/point/revert", None);
+    caller.good("POST", UMOUNT, "/v1/volumes/part/umount", None);
+    let suffix = |text: &str| Some(json!({"Suffix": text}));
+    caller.bad(
+        (400, "Invalid"),
+        "POST",
+        CLONE,
+        "/v1/checkpoints/point/clone",
+        suffix(""),
+    );
+    let cloned = caller.good("POST", CLONE, "/v1/checkpoints/point/clone", suffix("-2"));
+    assert_eq!(cloned["Volumes"], json!(["a-2", "part-2"]));
+    caller.bad(
+        (409, "AlreadyExists"),
+        "POST",
+        CLONE,
+        "/v1/checkpoints/point/clone",
+        suffix("-2"),
+    );
+    caller.good("DELETE", SNAPSHOT, "/v1/snapshots/part@point", None);
+    let shown = caller.good("GET", ONE, "/v1/checkpoints/point", None);
+    assert_eq!(shown["Missing"], json!(["part"]));
+    caller.bad(
+        (404, "NotFound"),
+        "POST",
+        BACK,
+        "/v1/checkpoints/point/revert",
+        None,
+    );
+    caller.good("DELETE", ONE, "/v1/checkpoints/point", None);
+    assert_eq!(caller.good("GET", ALL, ALL, None), json!([]));
+    for volume in ["part", "a-2", "part-2"] {
+        caller.good("DELETE", VOLUME, &format!("{VOLUMES}/{volume}?how=delete"), None);
+    }
 }
 
 fn snapshots(caller: &mut Caller) {

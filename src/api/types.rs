@@ -3,11 +3,14 @@
 //! Keys are Convoy's where Convoy had the thing, since its users' scripts read them; within `DriverInfo` and the
 //! driver sections of `info` every value is text, as it was there. Ours are added beside them in the same style.
 
+mod checkpoints;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::FailureKind as Kind;
+pub use checkpoints::{Checkpoint, CloneCheckpoint, ClonedCheckpoint, CreateCheckpoint};
 
 /// Text by key, in the order of insertion that the server chose.
 pub type TextMap = serde_json::Map<String, serde_json::Value>;
@@ -146,6 +149,9 @@ pub struct Snapshot {
     pub created_at: String,
     /// `Driver`, `Size`, `Consistency`, …; all text.
     pub driver_info: TextMap,
+    /// What a person should know, once it is taken: hooks that failed, or had no container to run in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One user of a volume's mount.
@@ -241,6 +247,9 @@ pub struct CreateSnapshot {
     /// The name; without one it becomes `snapshot-` and 8 hexadecimal digits.
     #[serde(default)]
     pub name: Option<String>,
+    /// Leave the volume's hooks out.
+    #[serde(default)]
+    pub no_hooks: bool,
 }
 
 /// Changes of a volume's policy.
@@ -588,6 +597,9 @@ pub struct CreateBackup {
     /// Take the repository over from the volume that it belongs to.
     #[serde(default)]
     pub take_over: bool,
+    /// Leave the volume's hooks out.
+    #[serde(default)]
+    pub no_hooks: bool,
     /// No new backup where the volume is as the newest one has it.
     #[serde(default)]
     pub only_if_changed: bool,

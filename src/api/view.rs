@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Fare, Found, JobStatus, Judged, Listed, Measured, Retention, Service};
+use crate::service::{
+    Checkpoint, Entry, Event, Fare, Found, JobStatus, Judged, Listed, Measured, Retention, Service,
+};
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -103,6 +105,7 @@ pub fn snapshot(found: &Found) -> types::Snapshot {
         created_time: entry.created_time,
         created_at: entry.created_at,
         driver_info: entry.driver_info,
+        notes: Vec::new(),
     }
 }
 
@@ -110,6 +113,9 @@ pub fn snapshot(found: &Found) -> types::Snapshot {
 pub fn snapshot_entry(volume: &model::Volume, snapshot: &model::Snapshot) -> types::SnapshotEntry {
     let stored = snapshot.stored.as_ref();
     let stored = stored.map(|stored| ("StoredBackup", stored.backup.chars().take(16).collect()));
+    let hooks = snapshot.hooks.map(|hooks| ("Hooks", hooks.word().to_owned()));
+    let checkpoint = snapshot.checkpoint.as_ref();
+    let checkpoint = checkpoint.map(|checkpoint| ("Checkpoint", checkpoint.name.to_string()));
     let info = [
         ("Driver", volume.driver.clone()),
         ("SnapshotName", snapshot.name.to_string()),
@@ -126,8 +132,30 @@ pub fn snapshot_entry(volume: &model::Volume, snapshot: &model::Snapshot) -> typ
         driver_info: text_map(
             info.into_iter()
                 .chain(stored)
+                .chain(hooks)
+                .chain(checkpoint)
                 .map(|(key, value)| (key.to_owned(), value)),
         ),
+    }
+}
+
+/// A checkpoint.
+pub fn checkpoint(checkpoint: &Checkpoint) -> types::Checkpoint {
+    let about = &checkpoint.about;
+    let text = |name: &model::Name| name.to_string();
+    types::Checkpoint {
+        name: about.name.to_string(),
+        uuid: about.id.to_string(),
+        created_at: about.created.to_string(),
+        moment: about.moment.word().to_owned(),
+        volumes: about.volumes.iter().map(text).collect(),
+        snapshots: checkpoint
+            .parts
+            .iter()
+            .map(|part| format!("{}@{}", part.volume.name, part.snapshot.name))
+            .collect(),
+        missing: checkpoint.missing().into_iter().map(text).collect(),
+        notes: Vec::new(),
     }
 }
 

@@ -53,6 +53,9 @@ struct Create {
     /// Take the repository over from the volume that it belongs to, if that volume is no more
     #[arg(long)]
     take_over: bool,
+    /// Of a volume: do not run its hooks
+    #[arg(long)]
+    no_hooks: bool,
     /// Make none where the volume is as its newest backup there has it, whose URL is printed then
     #[arg(long)]
     if_changed: bool,
@@ -207,6 +210,7 @@ impl Create {
             destination: self.dest,
             endpoint,
             take_over: self.take_over,
+            no_hooks: self.no_hooks,
             only_if_changed: self.if_changed,
         };
         let job = client.create_backup(&wish).await?;

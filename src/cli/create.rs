@@ -85,6 +85,24 @@ pub struct Create {
     /// Which of those backups are kept, such as daily=7,weekly=4
     #[arg(long = "backup.keep", value_name = "RULES")]
     backup_keep: Option<String>,
+    /// A shell command for the volume's containers, run before each snapshot
+    #[arg(long = "hook.pre", value_name = "COMMAND")]
+    hook_pre: Option<String>,
+    /// One that is run after each snapshot, whatever became of it
+    #[arg(long = "hook.post", value_name = "COMMAND")]
+    hook_post: Option<String>,
+    /// The container, or Compose service, that hooks run in [default: all that use the volume]
+    #[arg(long = "hook.container", value_name = "NAME")]
+    hook_container: Option<String>,
+    /// The user that hooks run as [default: the container's own]
+    #[arg(long = "hook.user", value_name = "USER")]
+    hook_user: Option<String>,
+    /// How long a hook may take [default: 1m]
+    #[arg(long = "hook.timeout", value_name = "SPAN")]
+    hook_timeout: Option<String>,
+    /// Whether a hook that fails keeps the snapshot from being taken [default: fail]
+    #[arg(long = "hook.on-error", value_name = "HOW", value_parser = ["fail", "continue"])]
+    hook_on_error: Option<String>,
     /// What is asked for after each backup by policy, so that silence is noticed
     #[arg(long = "ping.url", value_name = "URL")]
     ping_url: Option<String>,
@@ -169,6 +187,12 @@ impl Create {
             ("backup.schedule", self.backup_schedule),
             ("backup.rpo", self.backup_rpo),
             ("backup.keep", self.backup_keep),
+            ("hook.pre", self.hook_pre),
+            ("hook.post", self.hook_post),
+            ("hook.container", self.hook_container),
+            ("hook.user", self.hook_user),
+            ("hook.timeout", self.hook_timeout),
+            ("hook.on-error", self.hook_on_error),
             ("ping.url", self.ping_url),
             ("ping.fail-url", self.ping_fail_url),
             ("ping.tasks", self.ping_tasks),

@@ -72,6 +72,9 @@ pub struct DaemonArgs {
     /// Let Docker's mount of an unknown name create the volume
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub create_on_docker_mount: Option<bool>,
+    /// The Docker engine's own socket, for hooks in containers, such as /run/docker.sock [default: none]
+    #[arg(long, value_name = "SOCKET")]
+    pub docker_api: Option<PathBuf>,
     /// How long a program that a driver runs may take [default: 1m]
     #[arg(long, value_name = "SPAN")]
     pub cmd_timeout: Option<String>,
@@ -169,6 +172,7 @@ impl DaemonArgs {
                 one(self.create_on_docker_mount.map(|v| v.to_string())),
             ),
             ("defaults", self.defaults.clone()),
+            ("docker-api", one(self.docker_api.as_deref().map(text))),
             ("docker-socket", one(self.docker_socket.as_deref().map(text))),
             ("driver-opts", self.driver_opts.clone()),
             ("drivers", self.drivers.clone()),

@@ -5,6 +5,7 @@
 //! command knows more of the daemon than its admin API; those of `repo` work on repositories and need no daemon.
 
 mod backup;
+mod checkpoint;
 mod completions;
 mod create;
 mod daemon;
@@ -109,6 +110,8 @@ enum Command {
     Trash(trash::Trash),
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoint),
     Backup(backup::Backup),
     #[command(subcommand)]
     Job(job::Job),
@@ -188,6 +191,7 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Undelete(command) => command.run(client, screen).await,
         Command::Trash(command) => command.run(client, screen).await,
         Command::Snapshot(command) => command.run(client, screen).await,
+        Command::Checkpoint(command) => command.run(client, screen).await,
         Command::Backup(command) => command.run(client, screen).await,
         Command::Job(command) => command.run(client, screen).await,
         Command::Policy(command) => command.run(client, screen).await,

@@ -49,6 +49,9 @@ pub struct Create {
     /// The snapshot's name [default: snapshot- and 8 hexadecimal digits]
     #[arg(long)]
     name: Option<String>,
+    /// Do not run the volume's hooks
+    #[arg(long)]
+    no_hooks: bool,
 }
 
 /// List a volume's snapshots, or those of all volumes
@@ -114,10 +117,15 @@ pub struct Delete {
 impl Snapshot {
     pub(super) async fn run(self, client: &Client, screen: &mut Screen) -> Result<(), Error> {
         match self {
-            Self::Create(Create { volume, name }) => {
+            Self::Create(Create {
+                volume,
+                name,
+                no_hooks,
+            }) => {
                 let doing = format!("taking a snapshot of {volume}");
-                let wish = CreateSnapshot { name };
+                let wish = CreateSnapshot { name, no_hooks };
                 let snapshot = patiently(screen, &doing, client.create_snapshot(&volume, &wish)).await?;
+                screen.notes(&snapshot.notes);
                 screen.name(&snapshot.name, &snapshot)
             }
             Self::List(List { volume: Some(volume) }) => list(&client.snapshots(&volume).await?, screen),
@@ -158,7 +166,7 @@ impl Snapshot {
 }
 
 /// Waits for what may be a copy of a whole volume, and says so now and then. Whoever ends this command ends the work too.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     screen: &mut Screen,
     doing: &str,
     work: impl Future<Output = Result<T, ClientError>>,
@@ -225,6 +233,7 @@ fn with_volume(volume: &Volume, snapshot: &SnapshotEntry) -> Answer {
         created_time: snapshot.created_time.clone(),
         created_at: snapshot.created_at.clone(),
         driver_info: snapshot.driver_info.clone(),
+        notes: Vec::new(),
     }
 }
 

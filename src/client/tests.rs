@@ -34,6 +34,12 @@ async fn every_method_has_its_route() {
     let _ = client.revert("v@s").await;
     let _ = client.mount_snapshot("v@s", &MountVolume::default()).await;
     let _ = client.unmount_snapshot("v@s").await;
+    let _ = client.checkpoints().await;
+    let _ = client.create_checkpoint(&CreateCheckpoint::default()).await;
+    let _ = client.checkpoint("c").await;
+    let _ = client.revert_to_checkpoint("c").await;
+    let _ = client.clone_checkpoint("c", &CloneCheckpoint::default()).await;
+    let _ = client.remove_checkpoint("c").await;
     let _ = client.pool().await;
     let _ = client.check_pool().await;
     let _ = client.repair_pool(&RepairPool::default()).await;
@@ -60,12 +66,18 @@ async fn every_method_has_its_route() {
             "POST /v1/volumes/v/protect",
             "POST /v1/volumes/v/unprotect",
             "GET /v1/volumes/v/snapshots",
-            r#"POST /v1/volumes/v/snapshots {"Name":null}"#,
+            r#"POST /v1/volumes/v/snapshots {"Name":null,"NoHooks":false}"#,
             "GET /v1/snapshots/v@s",
             "DELETE /v1/snapshots/v@s",
             "POST /v1/snapshots/v@s/revert",
             r#"POST /v1/snapshots/v@s/mount {"MountPoint":null}"#,
             "POST /v1/snapshots/v@s/umount",
+            "GET /v1/checkpoints",
+            r#"POST /v1/checkpoints {"Name":"","Volumes":[],"ComposeProject":null,"NoHooks":false}"#,
+            "GET /v1/checkpoints/c",
+            "POST /v1/checkpoints/c/revert",
+            r#"POST /v1/checkpoints/c/clone {"Suffix":""}"#,
+            "DELETE /v1/checkpoints/c",
             "GET /v1/pool",
             "POST /v1/pool/check",
             r#"POST /v1/pool/repair {"AcceptLoss":false}"#,

@@ -86,6 +86,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "the policy of volumes that do not say, e.g. snapshot.schedule=@hourly; snapshot.keep=hourly=24",
     },
     Setting {
+        name: "docker-api",
+        reloads: true,
+        about: "the Docker engine's own socket, e.g. /run/docker.sock, for hooks in containers (none)",
+    },
+    Setting {
         name: "docker-socket",
         reloads: false,
         about: "unix socket of Docker's protocol (/run/docker/plugins/windlass.sock)",

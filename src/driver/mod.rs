@@ -27,8 +27,8 @@ use uuid::Uuid;
 pub use error::DriverError;
 
 use crate::model::{
-    Bytes, Consistency, Name, OnRemove, Policy, RootDirectory, Snapshot, SnapshotId, Time, Trashed, Volume,
-    VolumeId,
+    Bytes, Consistency, HookOutcome, InCheckpoint, Name, OnRemove, Policy, RootDirectory, Snapshot,
+    SnapshotId, Stored, Time, Trashed, Volume, VolumeId,
 };
 
 /// The result of a driver's work.
@@ -109,6 +109,23 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Freezes the volume's state under a name; with `take.stored`, records a snapshot that a repository holds already.
     fn snapshot(&self, take: &TakeSnapshot) -> Result<Volume>;
+
+    /// Whether [`Driver::snapshot_together`] brings several volumes to rest at the same time.
+    fn takes_together(&self) -> bool {
+        false
+    }
+
+    /// Takes snapshots of several volumes, all of one moment: all are brought to rest, the snapshots are made, all go on. All
+    /// are taken, or none; after a crash, [`Driver::recover`] says so of each.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] where the driver cannot.
+    fn snapshot_together(&self, takes: &[TakeSnapshot]) -> Result<Vec<Volume>> {
+        Err(DriverError::Unsupported {
+            what: format!("snapshots of {} volumes at one moment", takes.len()),
+            because: format!("the driver {} takes one after the other", self.name()),
+        })
+    }
 
     /// Forgets a snapshot. One that a repository holds is struck from the record and no more: the caller deletes the
     /// backup afterwards, so that a crash in between leaves a backup that no record speaks of, and never the reverse.
@@ -493,6 +510,31 @@ pub struct TakeSnapshot {
     /// It is a backup, in the repository that [`Support::ByRepository`] speaks of. Absent: the driver takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<StoredState>,
+    /// What became of the hooks before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HookOutcome>,
+    /// The checkpoint that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<InCheckpoint>,
+}
+
+impl TakeSnapshot {
+    /// The snapshot as its record will say.
+    pub fn recorded(&self, consistency: Consistency) -> Snapshot {
+        Snapshot {
+            id: self.id,
+            name: self.name.clone(),
+            created: self.at,
+            consistency,
+            stored: self.stored.as_ref().map(|stored| Stored {
+                backup: stored.backup.clone(),
+                later: Default::default(),
+            }),
+            hooks: self.hooks,
+            checkpoint: self.checkpoint.clone(),
+            later: Default::default(),
+        }
+    }
 }
 
 /// A snapshot that is in the volume's repository already.

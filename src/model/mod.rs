@@ -1,6 +1,8 @@
 //! The nouns of windlass: names, identities, sizes, times, options. No I/O, no other room of the house.
 
+pub mod duty;
 pub mod failure;
+pub mod hook;
 pub mod id;
 pub mod job;
 pub mod name;
@@ -18,7 +20,9 @@ pub mod time;
 pub mod verification;
 pub mod volume;
 
+pub use duty::{Duty, PostHook};
 pub use failure::FailureKind;
+pub use hook::{HookOutcome, OnHookError};
 pub use id::{SnapshotId, VolumeId};
 pub use job::{Job, JobFailure, JobId, JobState, Reads, Work};
 pub use name::{Name, SnapshotRef};
@@ -34,7 +38,9 @@ pub use task::{Past, Task, Tasks};
 pub use template::{EventFilter, UrlTemplate};
 pub use time::Time;
 pub use verification::Verification;
-pub use volume::{Consistency, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume};
+pub use volume::{
+    Consistency, InCheckpoint, Moment, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume,
+};
 
 /// A value that a person gave and that windlass cannot accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -58,6 +58,27 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ),
     ("gid", "group id of the volume's root directory"),
     (
+        "hook.container",
+        "the container, or Compose service, that hooks run in; all containers that use the volume by default",
+    ),
+    (
+        "hook.on-error",
+        "fail or continue: whether a hook that fails keeps the snapshot from being taken (fail)",
+    ),
+    (
+        "hook.post",
+        "a shell command for the volume's containers, run after each snapshot, whatever became of it",
+    ),
+    (
+        "hook.pre",
+        "a shell command for the volume's containers, run before each snapshot, e.g. psql -c CHECKPOINT",
+    ),
+    ("hook.timeout", "how long a hook may take, e.g. 90s (1m)"),
+    (
+        "hook.user",
+        "the user that hooks run as, e.g. postgres; the container's own by default",
+    ),
+    (
         "mode",
         "permissions of the volume's root directory, octal, e.g. 0750",
     ),

@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::{limit as hook_limit, script, word};
 use super::options::{boolean, url};
-use super::{Bytes, InvalidValue, Keep, OnRemove, Schedule, Span, Tasks, Time, UrlTemplate, Verification};
+use super::{
+    Bytes, InvalidValue, Keep, OnHookError, OnRemove, Schedule, Span, Tasks, Time, UrlTemplate, Verification,
+};
 
 /// What an option is set to so that a default of the daemon does not hold for a volume.
 const NONE: &str = "none";
@@ -116,6 +119,18 @@ policies! {
     "backup.schedule" backup_schedule: Schedule = Schedule::parse;
     /// How it is seen to that they can be restored.
     "backup.verify" backup_verify: Verification = Verification::parse;
+    /// The container that hooks run in; all that use the volume, without it.
+    "hook.container" hook_container: String = word;
+    /// What becomes of a snapshot whose hook fails.
+    "hook.on-error" hook_on_error: OnHookError = OnHookError::parse;
+    /// What is run after a snapshot.
+    "hook.post" hook_post: String = script;
+    /// What is run before a snapshot.
+    "hook.pre" hook_pre: String = script;
+    /// How long a hook may take.
+    "hook.timeout" hook_timeout: Span = hook_limit;
+    /// The user that hooks run as; the container's own, without it.
+    "hook.user" hook_user: String = word;
     /// What becomes of the data when the volume is removed.
     "on-remove" on_remove: OnRemove = OnRemove::parse;
     /// What is asked for after a task that failed; `ping.url` with `/fail` at its end, without it.
@@ -204,6 +219,12 @@ mod tests {
         ("backup.limit", "20M"),
         ("backup.schedule", "@daily"),
         ("backup.verify", "sample,full=@weekly"),
+        ("hook.container", "db"),
+        ("hook.on-error", "continue"),
+        ("hook.post", "rm /tmp/quiet"),
+        ("hook.pre", "psql -c CHECKPOINT"),
+        ("hook.timeout", "2m"),
+        ("hook.user", "postgres"),
         ("on-remove", "keep"),
         // As it is shown.
         ("ping.fail-url", "https://hc.example/…"),

@@ -25,6 +25,8 @@ pub struct Settings {
     pub log_level: log::LevelFilter,
     /// How long a mount waits for a volume that is being restored.
     pub mount_wait: Span,
+    /// The Docker engine's own socket, through which containers are found and hooks run in them; none without.
+    pub docker_api: Option<PathBuf>,
     /// The calendar of schedules.
     pub time_zone: jiff::tz::TimeZone,
     /// The longest that scheduled work which can wait does wait.
@@ -73,6 +75,7 @@ impl Default for Settings {
             log_level: log::LevelFilter::Info,
             // Below the 30 s after which the engine gives up on a plugin that was enabled with its default time-out.
             mount_wait: Span::seconds(25),
+            docker_api: None,
             time_zone: jiff::tz::TimeZone::UTC,
             schedule_spread: Span::seconds(60),
             jobs_per_destination: None,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use super::{Bytes, Name, SnapshotId, Time, VolumeId};
+use super::{Bytes, HookOutcome, Name, SnapshotId, Time, VolumeId};
 
 /// A volume, wherever it is: everything about it that outlives this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,9 +90,53 @@ pub struct Snapshot {
     /// Where its data are, if not with the driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<Stored>,
+    /// What became of the hooks before it, where its volume has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HookOutcome>,
+    /// The checkpoint that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<InCheckpoint>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// That a snapshot is one of several volumes' that belong together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InCheckpoint {
+    /// The checkpoint's identity.
+    pub id: uuid::Uuid,
+    /// Its name, which its snapshots have too.
+    pub name: Name,
+    /// When it was taken.
+    pub created: Time,
+    /// Its volumes' names at that time, in their order.
+    pub volumes: Vec<Name>,
+    /// Whether all of its snapshots are of one moment.
+    pub moment: Moment,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// How the snapshots of a checkpoint relate to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// Nothing was written to any of its volumes between the first of them and the last.
+    One,
+    /// They were taken one after the other, while the volumes may have been written to.
+    InTurn,
+}
+
+impl Moment {
+    /// The word that answers use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::InTurn => "in-turn",
+        }
+    }
 }
 
 /// The place of a snapshot that is a backup, in the volume's repository beside the driver's own storage.

@@ -105,6 +105,8 @@ impl Service {
                 created: job.created,
                 consistency: Consistency::PerFile,
                 stored: None,
+                hooks: None,
+                checkpoint: None,
                 later: Default::default(),
             },
             Reads::Snapshot | Reads::OwnSnapshot => {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::jobs::{JobStatus, Live, Outcome};
 use super::repositories::{self, Opened, Place};
-use super::{Found, Result, Service, ServiceError, stored};
+use super::{Found, Hooks, Result, Service, ServiceError, stored};
 use crate::driver::DriverError;
 use crate::engine::{Backup, EngineError, Id, Kind, Owner, Progress, copy, prune, verify};
 use crate::model::{Bytes, InvalidValue, Name, Reads, SnapshotId, SnapshotRef, Task, Time, Volume, Work};
@@ -29,6 +29,8 @@ pub struct BackupWish {
     pub take_over: bool,
     /// A policy wants it, and may take it away again.
     pub by_schedule: bool,
+    /// Whether the volume's hooks are run for the snapshot that is taken.
+    pub hooks: Hooks,
     /// No new backup where the volume is as the newest one has it.
     pub only_if_changed: bool,
 }
@@ -91,17 +93,20 @@ impl Service {
                     (found.snapshot.name, found.snapshot.id)
                 }
             };
-            this.begin_job(Work::Backup {
-                volume: of,
-                volume_id: subject.volume.id,
-                snapshot,
-                snapshot_id,
-                reads: subject.reads,
-                destination: place.url(),
-                take_over: wish.take_over,
-                only_if_changed: wish.only_if_changed,
-            })
-            .await
+            let status = this
+                .begin_job(Work::Backup {
+                    volume: of,
+                    volume_id: subject.volume.id,
+                    snapshot,
+                    snapshot_id,
+                    reads: subject.reads,
+                    destination: place.url(),
+                    take_over: wish.take_over,
+                    only_if_changed: wish.only_if_changed,
+                })
+                .await?;
+            this.note_job(status.job.id, &subject.remarks);
+            Ok(status)
         })
         .await
     }
@@ -116,7 +121,8 @@ impl Service {
     }
 
     /// What a wish is for. Of a volume, a snapshot is taken now; where that would be a copy in a repository, the volume is
-    /// read instead: one copy is enough, and the one that is made has the backup before it to compare with.
+    /// read instead: one copy is enough, and the one that is made has the backup before it to compare with. But not where the
+    /// volume has hooks: what they have made ready must be read before they let go, and no application waits for an upload.
     async fn subject(&self, wish: &BackupWish) -> Result<Subject> {
         let of = wish.of.as_str();
         let reference = SnapshotRef::parse(of);
@@ -140,15 +146,21 @@ impl Service {
             false => snapshot_name(Time::now()),
         };
         let volume = self.known(&volume)?.volume;
-        if stored::by_repository(&*self.driver_of(&volume)?).is_some() {
+        let hooked = wish.hooks == Hooks::Run && self.has_hooks(&volume);
+        if stored::by_repository(&*self.driver_of(&volume)?).is_some() && !hooked {
             return Ok(Subject {
                 volume,
                 snapshot: name,
                 reads: Reads::Volume,
+                remarks: Vec::new(),
             });
         }
-        let taken = self.snapshot(volume.name.as_str(), Some(name)).await?;
-        Ok(Subject::of(taken, Reads::OwnSnapshot))
+        let taken = self
+            .snapshot(volume.name.as_str(), Some(name), wish.hooks)
+            .await?;
+        let mut subject = Subject::of(taken.found, Reads::OwnSnapshot);
+        subject.remarks = taken.remarks;
+        Ok(subject)
     }
 
     /// The backups in a destination, of all volumes or of one.
@@ -467,6 +479,8 @@ struct Subject {
     volume: Arc<Volume>,
     snapshot: Name,
     reads: Reads,
+    /// What is to be said of its hooks.
+    remarks: Vec<String>,
 }
 
 impl Subject {
@@ -475,6 +489,7 @@ impl Subject {
             volume: found.volume,
             snapshot: found.snapshot.name,
             reads,
+            remarks: Vec::new(),
         }
     }
 }

@@ -103,6 +103,16 @@ pub enum ServiceError {
     /// A job that something waited for did not do its work.
     #[error("{0}")]
     JobFailed(String),
+    /// What was to make a volume's application ready for a snapshot did not.
+    #[error("{what}: the hook before it failed for volume {volume}: {why}; nothing was taken")]
+    Hook {
+        /// e.g. `snapshot pg@monday`.
+        what: String,
+        /// The volume whose hook it is.
+        volume: Name,
+        /// Where, and what the hook said.
+        why: String,
+    },
     /// The driver's storage is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -131,7 +141,7 @@ impl ServiceError {
                 Kind::Busy
             }
             Self::Invalid(_) | Self::Ambiguous { .. } => Kind::Invalid,
-            Self::Unavailable(_) | Self::Stopping => Kind::Unavailable,
+            Self::Unavailable(_) | Self::Stopping | Self::Hook { .. } => Kind::Unavailable,
             Self::State(_) | Self::Panicked => Kind::Internal,
             Self::Driver(error) => match error {
                 DriverError::NotFound { .. } => Kind::NotFound,
@@ -170,6 +180,9 @@ impl ServiceError {
             Self::NotFound { what: "snapshot", .. } => {
                 "'windlass snapshot list' shows the snapshots".to_owned()
             }
+            Self::NotFound {
+                what: "checkpoint", ..
+            } => "'windlass checkpoint list' shows the checkpoints".to_owned(),
             Self::NotFound { what: "job", .. } => "'windlass job list' shows the jobs".to_owned(),
             Self::NotFound {
                 what: "removed volume",
@@ -188,6 +201,9 @@ impl ServiceError {
             Self::Protected { volume } => format!("'windlass unprotect {volume}' allows it"),
             Self::Read { .. } => "wait for its end, or cancel it with 'windlass job cancel'".to_owned(),
             Self::Stopping => "try again in a moment".to_owned(),
+            Self::Hook { .. } => {
+                "'--no-hooks' takes it without, and hook.on-error=continue does so always".to_owned()
+            }
             _ => String::new(),
         }
     }

@@ -189,6 +189,13 @@ impl JobStatus {
 }
 
 impl Service {
+    /// Adds lines to the log of a job that has not ended.
+    pub(super) fn note_job(&self, id: JobId, remarks: &[String]) {
+        if let Some(live) = self.0.jobs.get(id) {
+            remarks.iter().for_each(|remark| live.note(remark.clone()));
+        }
+    }
+
     /// Records a job and lets it begin as soon as it is its turn.
     pub(super) async fn begin_job(&self, work: Work) -> Result<JobStatus> {
         if self.is_stopping() {

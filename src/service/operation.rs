@@ -40,7 +40,13 @@ impl Inner {
     }
 
     /// After a failed act: nothing of it may be left. If that fails too, the intent stays for the next start.
-    fn clean_up(&self, driver: &Arc<dyn Driver>, intent: i64, operation: &Operation, error: &DriverError) {
+    pub(super) fn clean_up(
+        &self,
+        driver: &Arc<dyn Driver>,
+        intent: i64,
+        operation: &Operation,
+        error: &DriverError,
+    ) {
         let (word, volume) = (operation.word(), operation.volume());
         match self.recover(&**driver, intent, operation) {
             Ok(Outcome::Undone) => {}

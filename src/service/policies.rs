@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::repositories::Place;
-use super::{BackupWish, Entry, Result, Service, ServiceError};
+use super::{BackupWish, Entry, Hooks, Result, Service, ServiceError};
 use crate::driver::{Driver, DriverError};
 use crate::engine::EngineError;
 use crate::model::{
-    InvalidValue, JobId, JobState, POLICIES, Past, Policy, Settings, Span, Task, Time, Volume, VolumeId,
-    Work, nearest,
+    InvalidValue, JobId, JobState, Name, POLICIES, Past, Policy, Settings, Span, Task, Time, Volume,
+    VolumeId, Work, nearest,
 };
 use crate::scheduler::due::{self, About, Health};
 
@@ -29,6 +29,8 @@ pub(super) struct Care {
 pub(super) struct Known {
     pasts: HashMap<(VolumeId, Task), Past>,
     at_work: HashSet<(VolumeId, Task)>,
+    /// Volumes whose last hook after a snapshot failed, and why: the application may still be waiting.
+    waiting: HashMap<Name, String>,
     /// When backups of a volume were last pruned by this run.
     pub(super) pruned: HashMap<VolumeId, Instant>,
     /// Asked for by somebody, whenever they are due.
@@ -95,6 +97,14 @@ impl Known {
 impl Care {
     pub(super) fn locked(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remember_trouble(&self, volume: &Name, why: &str) {
+        self.locked().waiting.insert(volume.clone(), why.to_owned());
+    }
+
+    pub(super) fn forget_trouble(&self, volume: &Name) {
+        self.locked().waiting.remove(volume);
     }
 }
 
@@ -191,8 +201,11 @@ impl Service {
                 .iter()
                 .filter_map(|option| {
                     changes.get(*option)?;
-                    // As it may be shown: a URL that is pinged is a secret.
-                    Some((*option, given.get(option).cloned().unwrap_or_default()))
+                    // As it may be shown: a URL that is pinged is a secret, and so may be a part of a command.
+                    Some((
+                        *option,
+                        told(option, given.get(option).cloned().unwrap_or_default()),
+                    ))
                 })
                 .collect();
             this.events().emit("volume.policy", &name, &about);
@@ -392,7 +405,8 @@ impl Service {
         let thinned = match cared.task {
             Task::Snapshot => {
                 let name = Task::Snapshot.name(begun);
-                self.snapshot(volume.name.as_str(), Some(name)).await?;
+                self.snapshot(volume.name.as_str(), Some(name), Hooks::Run)
+                    .await?;
                 self.thin_out_snapshots(&volume, &policy).await
             }
             Task::Backup => {
@@ -421,7 +435,17 @@ impl Service {
             self.events()
                 .emit("warning", &volume.name, &[("message", message)]);
         }
-        Ok(true)
+        // The snapshot or the backup is there. But somebody must look after the application.
+        let waiting = match cared.task {
+            Task::Snapshot | Task::Backup => self.0.care.locked().waiting.get(&volume.name).cloned(),
+            _ => None,
+        };
+        match waiting {
+            None => Ok(true),
+            Some(why) => Err(ServiceError::JobFailed(format!(
+                "it was made, but the hook after its snapshot failed: {why}"
+            ))),
+        }
     }
 
     async fn back_up_by_policy(&self, volume: &Volume, policy: &Policy) -> Result<()> {
@@ -435,6 +459,7 @@ impl Service {
                     endpoint: None,
                     take_over: false,
                     by_schedule: true,
+                    hooks: Hooks::Run,
                     only_if_changed: policy.backup_rpo.is_some(),
                 };
                 self.back_up(wish).await?.job.id
@@ -498,6 +523,14 @@ impl Service {
             matches!(work, Work::Backup { volume_id, snapshot, .. }
                 if *volume_id == volume.id && Task::Backup.has_made(snapshot.as_str()))
         })
+    }
+}
+
+/// A change as events and the log tell it. A command may hold what is nobody's business.
+fn told(option: &str, value: String) -> String {
+    match option {
+        "hook.pre" | "hook.post" if !value.is_empty() => "set".to_owned(),
+        _ => value,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::uses::EndWhenDropped;
-use super::{By, Result, Service, ServiceError, stored};
-use crate::driver::{Driver, Operation, RemoveSnapshot, Revert, TakeSnapshot};
+use super::{By, Hooks, Result, Service, ServiceError, stored};
+use crate::driver::{Driver, DriverError, Operation, RemoveSnapshot, Revert, TakeSnapshot};
 use crate::engine::Progress;
-use crate::model::{Name, Snapshot, SnapshotId, SnapshotRef, Time, Volume};
+use crate::model::{HookOutcome, InCheckpoint, Name, Snapshot, SnapshotId, SnapshotRef, Time, Volume};
 use crate::state::Effect;
 
 /// A snapshot with its volume.
@@ -18,52 +18,84 @@ pub struct Found {
     pub snapshot: Snapshot,
 }
 
+/// A snapshot that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// It, with its volume.
+    pub found: Found,
+    /// What a person should know of it, a sentence each: hooks that failed, or had no container to run in.
+    pub remarks: Vec<String>,
+}
+
 impl Service {
-    /// Freezes a volume's state under a name. Where that is a copy into a repository, it takes its time, and ends when the
-    /// caller does not wait for it any more.
-    pub async fn snapshot(&self, volume: &str, name: Option<Name>) -> Result<Found> {
+    /// Freezes a volume's state under a name, between its hooks. Where that is a copy into a repository, it takes its time, and
+    /// ends when the caller does not wait for it any more.
+    pub async fn snapshot(&self, volume: &str, name: Option<Name>, hooks: Hooks) -> Result<Taken> {
         let (this, volume) = (self.clone(), volume.to_owned());
         let name = name.unwrap_or_else(Name::random_snapshot);
         let progress = Arc::<Progress>::default();
         let _caller = EndWhenDropped(progress.clone());
         self.change(async move {
             let of = this.resolve(&volume).await?;
-            let held = this.0.locks.lock(of.as_str()).await;
             let entry = this.known(&of)?;
-            let driver = this.driver_of(&entry.volume)?;
-            if entry.volume.snapshot(&name).is_some() {
-                let name = format!("{of}@{name}");
-                return Err(ServiceError::AlreadyExists {
-                    what: "snapshot",
-                    name,
-                    why: String::new(),
-                });
-            }
-            let take = TakeSnapshot {
-                volume: (*entry.volume).clone(),
-                id: SnapshotId::random(),
-                name: name.clone(),
-                at: Time::now(),
-                stored: None,
+            // What would be refused after its hooks is refused before.
+            check_new(&entry.volume, &name)?;
+            DriverError::refuse_restoring(&entry.volume, "snapshot")?;
+            this.driver_of(&entry.volume)?;
+            let what = format!("snapshot {of}@{name}");
+            let take = |outcomes: Vec<Option<HookOutcome>>| {
+                let hooks = outcomes.into_iter().next().flatten();
+                this.freeze(&of, &name, hooks, None, progress)
             };
-            let (found, figures) = match stored::by_repository(&*driver) {
-                Some(below) => {
-                    let taken = this.store_snapshot(take, driver, below, progress, held).await;
-                    let (changed, figures) = taken?;
-                    (found_in(Arc::new(changed), &name)?, figures)
-                }
-                None => {
-                    let changed = this.take_at_once(driver, take).await?;
-                    (this.changed(changed, &name)?, Vec::new())
-                }
-            };
-            let mut about = vec![("consistency", found.snapshot.consistency.word().to_owned())];
-            about.extend(figures);
-            this.events()
-                .emit("snapshot.create", format!("{of}@{name}"), &about);
-            Ok(found)
+            let volumes = [entry.volume];
+            let taken = this.between_hooks(&volumes, hooks, &what, &name, take).await?;
+            Ok(Taken {
+                found: taken.done,
+                remarks: taken.remarks,
+            })
         })
         .await
+    }
+
+    /// Takes a snapshot, whose hooks are somebody else's.
+    pub(super) async fn freeze(
+        &self,
+        of: &Name,
+        name: &Name,
+        hooks: Option<HookOutcome>,
+        checkpoint: Option<InCheckpoint>,
+        progress: Arc<Progress>,
+    ) -> Result<Found> {
+        let held = self.0.locks.lock(of.as_str()).await;
+        let entry = self.known(of)?;
+        let driver = self.driver_of(&entry.volume)?;
+        check_new(&entry.volume, name)?;
+        let take = TakeSnapshot {
+            volume: (*entry.volume).clone(),
+            id: SnapshotId::random(),
+            name: name.clone(),
+            at: Time::now(),
+            stored: None,
+            hooks,
+            checkpoint,
+        };
+        let (found, figures) = match stored::by_repository(&*driver) {
+            Some(below) => {
+                let taken = self.store_snapshot(take, driver, below, progress, held).await;
+                let (changed, figures) = taken?;
+                (found_in(Arc::new(changed), name)?, figures)
+            }
+            None => {
+                let changed = self.take_at_once(driver, take).await?;
+                (self.changed(changed, name)?, Vec::new())
+            }
+        };
+        let mut about = vec![("consistency", found.snapshot.consistency.word().to_owned())];
+        about.extend(hooks.map(|hooks| ("hooks", hooks.word().to_owned())));
+        about.extend(figures);
+        self.events()
+            .emit("snapshot.create", format!("{of}@{name}"), &about);
+        Ok(found)
     }
 
     /// Under the volume's lock.
@@ -203,6 +235,17 @@ impl Service {
     fn changed(&self, volume: Volume, snapshot: &Name) -> Result<Found> {
         self.catalog_mut().put(volume.clone());
         found_in(Arc::new(volume), snapshot)
+    }
+}
+
+pub(super) fn check_new(volume: &Volume, name: &Name) -> Result<()> {
+    match volume.snapshot(name) {
+        None => Ok(()),
+        Some(_) => Err(ServiceError::AlreadyExists {
+            what: "snapshot",
+            name: format!("{}@{name}", volume.name),
+            why: String::new(),
+        }),
     }
 }
 

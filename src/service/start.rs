@@ -61,6 +61,7 @@ impl Service {
         this.events()
             .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
         self.recall_pasts().await?;
+        self.resume_duties().await?;
         self.resume_jobs().await?;
         self.resume_restores().await?;
         for task in [

@@ -52,6 +52,11 @@ const STEPS: &[&str] = &[
         record TEXT NOT NULL,
         PRIMARY KEY (volume, task)
      ) STRICT, WITHOUT ROWID;",
+    // What is owed once something has begun; a row is deleted when it is paid.
+    "CREATE TABLE duty (
+        id     INTEGER PRIMARY KEY AUTOINCREMENT,
+        record TEXT NOT NULL
+     ) STRICT;",
 ];
 
 /// Brings the database to this version's format, each step in a transaction of its own.

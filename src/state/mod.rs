@@ -4,6 +4,7 @@
 //! away. One connection writes, under one lock; each change is one transaction, on disk when the call returns
 //! (WAL with `synchronous=FULL`). Calls block: they belong on blocking threads.
 
+mod duties;
 mod jobs;
 mod migrations;
 mod mounts;

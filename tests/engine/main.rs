@@ -5,6 +5,7 @@
 //! Where that or an engine is missing, each says `SKIPPED: <why>`; with `CI=true` that is a failure.
 
 mod docker;
+mod hooks;
 mod life;
 mod own_engine;
 mod plugin;

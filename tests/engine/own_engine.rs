@@ -80,11 +80,22 @@ impl OwnEngine {
         }
         std::fs::write(engine.path("config.json"), "{}").expect("a file");
         engine.launch(&here.ok(&["info", "--format", "{{.Driver}}"]));
-        let archive = engine.path("box.tar");
-        let archive = archive.to_str().expect("text");
-        here.ok(&["save", "-o", archive, "windlass-box"]);
-        engine.docker.ok(&["load", "-i", archive]);
+        engine.load(&here, "windlass-box");
         Ok(engine)
+    }
+
+    /// Brings an image from this machine's engine.
+    pub fn load(&mut self, here: &Docker, image: &str) {
+        let archive = self.path("image.tar");
+        let text = archive.to_str().expect("text");
+        here.ok(&["save", "-o", text, image]);
+        self.docker.ok(&["load", "-i", text]);
+        std::fs::remove_file(&archive).expect("it is there");
+    }
+
+    /// Its own socket, which is there outside of its namespaces too.
+    pub fn socket(&self) -> PathBuf {
+        self.path("docker.sock")
     }
 
     /// Its command line.

@@ -6,7 +6,7 @@ use super::{Query, Refused, Result, accepted, ok};
 use crate::api::types::{CopyBackup, CreateBackup, PruneBackups, VerifyBackups};
 use crate::api::view;
 use crate::model::Name;
-use crate::service::{BackupWish, Service};
+use crate::service::{BackupWish, Hooks, Service};
 
 pub(super) async fn list(service: &Service, mut query: Query) -> Result {
     let (destination, endpoint) = (query.take("dest"), query.take("endpoint"));
@@ -36,6 +36,10 @@ pub(super) async fn create(service: &Service, wish: CreateBackup) -> Result {
         destination: wish.destination,
         endpoint: wish.endpoint,
         take_over: wish.take_over,
+        hooks: match wish.no_hooks {
+            true => Hooks::LeaveOut,
+            false => Hooks::Run,
+        },
     };
     accepted(&view::job(&service.back_up(wish).await?))
 }

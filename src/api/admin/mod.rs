@@ -1,6 +1,7 @@
 //! The admin API: REST on a unix socket, described in docs/openapi.json (a test holds the two together).
 
 mod backups;
+mod checkpoints;
 mod events;
 mod import;
 mod info;
@@ -49,6 +50,12 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/snapshots/{snapshot}/revert"),
     ("POST", "/v1/snapshots/{snapshot}/mount"),
     ("POST", "/v1/snapshots/{snapshot}/umount"),
+    ("GET", "/v1/checkpoints"),
+    ("POST", "/v1/checkpoints"),
+    ("GET", "/v1/checkpoints/{checkpoint}"),
+    ("DELETE", "/v1/checkpoints/{checkpoint}"),
+    ("POST", "/v1/checkpoints/{checkpoint}/revert"),
+    ("POST", "/v1/checkpoints/{checkpoint}/clone"),
     ("GET", "/v1/pool"),
     ("POST", "/v1/pool/check"),
     ("POST", "/v1/pool/repair"),
@@ -168,6 +175,16 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
             snapshots::mount(service, snapshot, parse(body)?).await
         }
         ("POST", ["v1", "snapshots", snapshot, "umount"]) => snapshots::unmount(service, snapshot).await,
+        ("GET", ["v1", "checkpoints"]) => checkpoints::list(service).await,
+        ("POST", ["v1", "checkpoints"]) => checkpoints::create(service, parse(body)?).await,
+        ("GET", ["v1", "checkpoints", checkpoint]) => checkpoints::inspect(service, checkpoint).await,
+        ("DELETE", ["v1", "checkpoints", checkpoint]) => checkpoints::delete(service, checkpoint).await,
+        ("POST", ["v1", "checkpoints", checkpoint, "revert"]) => {
+            checkpoints::revert(service, checkpoint).await
+        }
+        ("POST", ["v1", "checkpoints", checkpoint, "clone"]) => {
+            checkpoints::clone(service, checkpoint, parse(body)?).await
+        }
         ("GET", ["v1", "pool"]) => pool::status(service).await,
         ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
         ("POST", ["v1", "pool", "repair"]) => pool::repair(service, parse(body)?).await,

@@ -7,7 +7,7 @@ use super::{Result, created, ok};
 use crate::api::types::{CreateSnapshot, MountVolume, Mounted, Unmounted};
 use crate::api::view;
 use crate::model::{Name, SnapshotRef};
-use crate::service::Service;
+use crate::service::{Hooks, Service};
 
 pub(super) async fn list(service: &Service, volume: &str) -> Result {
     let volume = service.inspect(volume).await?.volume;
@@ -21,8 +21,14 @@ pub(super) async fn list(service: &Service, volume: &str) -> Result {
 
 pub(super) async fn create(service: &Service, volume: &str, wish: CreateSnapshot) -> Result {
     let name = wish.name.as_deref().map(Name::snapshot).transpose()?;
-    let found = service.snapshot(volume, name).await?;
-    created(&view::snapshot(&found))
+    let hooks = match wish.no_hooks {
+        true => Hooks::LeaveOut,
+        false => Hooks::Run,
+    };
+    let taken = service.snapshot(volume, name, hooks).await?;
+    let mut shown = view::snapshot(&taken.found);
+    shown.notes = taken.remarks;
+    created(&shown)
 }
 
 pub(super) async fn inspect(service: &Service, snapshot: &str) -> Result {

@@ -199,6 +199,8 @@ impl Bench {
             created: Time::now(),
             consistency: Consistency::PointInTime,
             stored: None,
+            hooks: None,
+            checkpoint: None,
             later: BTreeMap::new(),
         };
         waits(driver.revert(&Revert {

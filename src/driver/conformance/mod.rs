@@ -154,6 +154,8 @@ pub(crate) fn taking(volume: &Volume, snapshot: &str) -> TakeSnapshot {
         name: name(snapshot),
         at: Time::now(),
         stored: None,
+        hooks: None,
+        checkpoint: None,
     }
 }
 
@@ -368,6 +370,8 @@ impl Bench {
             created: Time::now(),
             consistency: Consistency::PointInTime,
             stored: None,
+            hooks: None,
+            checkpoint: None,
             later: BTreeMap::new(),
         };
         not_found(driver.remove_snapshot(&RemoveSnapshot {

@@ -274,6 +274,8 @@ fn record(
                     created: convoy::time(&snapshot.created_time),
                     consistency: Consistency::PointInTime,
                     stored: None,
+                    hooks: None,
+                    checkpoint: None,
                     later: BTreeMap::new(),
                 });
                 continue;

@@ -283,7 +283,16 @@ impl Driver for Devicemapper {
     }
 
     fn snapshot(&self, take: &TakeSnapshot) -> Result<Volume> {
-        self.take_snapshot(take)
+        let mut taken = self.take_snapshots(std::slice::from_ref(take))?;
+        Ok(taken.remove(0))
+    }
+
+    fn takes_together(&self) -> bool {
+        true
+    }
+
+    fn snapshot_together(&self, takes: &[TakeSnapshot]) -> Result<Vec<Volume>> {
+        self.take_snapshots(takes)
     }
 
     fn remove_snapshot(&self, remove: &RemoveSnapshot) -> Result<Volume> {

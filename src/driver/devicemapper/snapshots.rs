@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, TakeSnapshot};
 use super::ledger::{Change, Make};
 use super::records::{Base, Record, ThinId};
+use super::thins::Suspended;
 use super::{Devicemapper, entry, losses};
 use crate::model::{Consistency, Snapshot, Time, Volume};
 use crate::sys::fault::point;
@@ -14,56 +15,72 @@ use crate::sys::fault::point;
 const MOST_BASES: usize = 4;
 
 impl Devicemapper {
-    pub(super) fn take_snapshot(&self, take: &TakeSnapshot) -> Result<Volume> {
-        let what = || format!("snapshot {}@{}", take.volume.name, take.name);
-        let mut record = self.records().must_have(&take.volume.name, take.volume.id)?;
-        if record.volume.snapshot(&take.name).is_some() {
-            let remedy = "choose another name, or remove it first".to_owned();
-            return Err(DriverError::AlreadyExists { what: what(), remedy });
-        }
-        if take.stored.is_some() {
-            return Err(DriverError::Unsupported {
-                what: what(),
-                because: "the driver devicemapper takes snapshots itself, and keeps none in a repository"
-                    .to_owned(),
-            });
-        }
-        let origin = Self::must_have_data(&record, "snapshot")?;
-        self.pool.check_room(&what())?;
-        let thin = self.ledger.new_thin()?;
-        record.snapshots.insert(take.id, thin);
-        record.volume.snapshots.push(Snapshot {
-            id: take.id,
-            name: take.name.clone(),
-            created: take.at,
-            consistency: Consistency::PointInTime,
-            stored: None,
-            later: Default::default(),
-        });
-        let volume = record.volume.clone();
-        let change = Change {
-            makes: vec![Make {
+    /// Takes snapshots of different volumes, in one step of the ledger and at one moment.
+    pub(super) fn take_snapshots(&self, takes: &[TakeSnapshot]) -> Result<Vec<Volume>> {
+        let mut change = Change::default();
+        let (mut origins, mut volumes) = (Vec::new(), Vec::new());
+        for take in takes {
+            let what = || format!("snapshot {}@{}", take.volume.name, take.name);
+            let mut record = self.records().must_have(&take.volume.name, take.volume.id)?;
+            if record.volume.snapshot(&take.name).is_some() {
+                let remedy = "choose another name, or remove it first".to_owned();
+                return Err(DriverError::AlreadyExists { what: what(), remedy });
+            }
+            if take.stored.is_some() {
+                return Err(DriverError::Unsupported {
+                    what: what(),
+                    because: "the driver devicemapper takes snapshots itself, and keeps none in a repository"
+                        .to_owned(),
+                });
+            }
+            let origin = Self::must_have_data(&record, "snapshot")?;
+            self.pool.check_room(&what())?;
+            let thin = self.ledger.new_thin()?;
+            record.snapshots.insert(take.id, thin);
+            record
+                .volume
+                .snapshots
+                .push(take.recorded(Consistency::PointInTime));
+            volumes.push(record.volume.clone());
+            origins.push(origin);
+            change.makes.push(Make {
                 thin,
                 origin: Some(origin),
-            }],
-            puts: vec![entry(record)],
-            ..Change::default()
-        };
-        self.commit_frozen(origin, change)?;
+            });
+            change.puts.push(entry(record));
+        }
+        self.commit_all_frozen(&origins, change)?;
         point("snapshot.recorded");
-        Ok(volume)
+        Ok(volumes)
     }
 
     /// Commits a change that makes a copy of `origin`, which is at rest meanwhile: with its filesystem, if it is mounted.
     pub(super) fn commit_frozen(&self, origin: ThinId, change: Change) -> Result<()> {
+        self.commit_all_frozen(&[origin], change)
+    }
+
+    /// The same of several, which are at rest together from when the last of them is until the first copy is made and, all
+    /// being made, they go on. Each has its own watchdog: none is at rest for longer than it allows, and where one had to go on
+    /// too early, nothing is committed.
+    fn commit_all_frozen(&self, origins: &[ThinId], change: Change) -> Result<()> {
         let begun = Instant::now();
-        let suspended = self.thins.suspend(origin)?;
+        let mut suspended = Vec::new();
+        for origin in origins {
+            suspended.push(self.thins.suspend(*origin)?);
+            point("snapshot.freezing");
+        }
         let brought_to_rest = begun.elapsed();
         point("snapshot.frozen");
-        let result = self.ledger.commit_with(&self.pool, change, || suspended.resume());
+        let go_on = || {
+            // All go on, whatever one of them says.
+            let ended: Vec<Result<()>> = suspended.into_iter().map(Suspended::resume).collect();
+            ended.into_iter().collect()
+        };
+        let result = self.ledger.commit_with(&self.pool, change, go_on);
         log::debug!(
-            "{}: thin device {origin} was brought to rest in {brought_to_rest:?}, and copied in {:?}",
+            "{}: {} thin devices were brought to rest in {brought_to_rest:?}, and copied in {:?}",
             super::NAME,
+            origins.len(),
             begun.elapsed() - brought_to_rest
         );
         result

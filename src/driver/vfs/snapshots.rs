@@ -17,7 +17,7 @@ use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, Source,
 use super::create::discard;
 use super::layout;
 use super::{Vfs, area, doing, sync_dir};
-use crate::model::{Consistency, Name, Snapshot, SnapshotId, Stored, Volume, VolumeId};
+use crate::model::{Consistency, Name, Snapshot, SnapshotId, Volume, VolumeId};
 use crate::sys::durable;
 use crate::sys::fault::point;
 use crate::sys::mount::Access;
@@ -62,17 +62,7 @@ impl Vfs {
         };
         let taken = frozen.and_then(|consistency| {
             point("snapshot.made");
-            volume.snapshots.push(Snapshot {
-                id: take.id,
-                name: take.name.clone(),
-                created: take.at,
-                consistency,
-                stored: take.stored.as_ref().map(|stored| Stored {
-                    backup: stored.backup.clone(),
-                    later: Default::default(),
-                }),
-                later: Default::default(),
-            });
+            volume.snapshots.push(take.recorded(consistency));
             self.layout.write_volume(&volume)
         });
         self.settle(taken, || self.recover_snapshot(take), || Ok(()))?;

@@ -327,7 +327,7 @@ impl Inner {
             unreachable!("only drivers of directories leave snapshots to a repository");
         };
         let request = Request {
-            manifest: backup_work::manifest(&take.volume, &as_recorded(take, consistency)),
+            manifest: backup_work::manifest(&take.volume, &take.recorded(consistency)),
             hostname: repositories::hostname(),
             level: COMPRESSION_LEVEL,
             adopts: false,
@@ -523,18 +523,6 @@ fn patient_lock(repository: &Repository, progress: &Progress) -> Result<Lock> {
             }
             other => return Ok(other?),
         }
-    }
-}
-
-/// The snapshot as its record will say.
-fn as_recorded(take: &TakeSnapshot, consistency: Consistency) -> Snapshot {
-    Snapshot {
-        id: take.id,
-        name: take.name.clone(),
-        created: take.at,
-        consistency,
-        stored: None,
-        later: Default::default(),
     }
 }
 

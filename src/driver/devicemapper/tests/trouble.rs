@@ -251,6 +251,85 @@ fn snapshots_under_a_writer_are_whole() {
     });
 }
 
+/// What is written to one volume before another is so in snapshots of both that are taken together, and what is written after is
+/// not: nothing is written to either between the two.
+#[test]
+fn snapshots_taken_together_are_of_one_moment() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+    with_pools("trouble::snapshots_taken_together_are_of_one_moment", || {
+        let scratch = Scratch::new();
+        let driver = scratch.open(&[]).expect("a pool");
+        let targets = ["first", "second"].map(|_| tempfile::tempdir().expect("a mount point"));
+        let mut volumes = ["first", "second"].map(|name| make(&driver, name));
+        for (volume, target) in volumes.iter().zip(&targets) {
+            driver.mount(volume, target.path()).expect("mounted");
+        }
+        let files = targets.each_ref().map(|target| {
+            let file = fs::File::create(target.path().join("number")).expect("made");
+            file.write_all_at(&0u64.to_le_bytes(), 0).expect("written");
+            file.sync_all().expect("synced");
+            file
+        });
+        let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1u64.. {
+                    if stop.load(SeqCst) {
+                        break;
+                    }
+                    for file in &files {
+                        file.write_all_at(&number.to_le_bytes(), 0).expect("written");
+                        file.sync_data().expect("synced");
+                    }
+                    written.store(number, SeqCst);
+                }
+            });
+            for round in 0..20 {
+                let before = written.load(SeqCst);
+                let takes: Vec<_> = volumes
+                    .iter()
+                    .map(|volume| taking(volume, &format!("s{round}")))
+                    .collect();
+                let taken = driver.snapshot_together(&takes).expect("both");
+                volumes = taken.try_into().expect("two");
+                let numbers = volumes.each_ref().map(|volume| {
+                    let source = driver
+                        .open_source(volume, volume.snapshots.last(), &[])
+                        .expect("a source");
+                    let Source::Block(image) = source else {
+                        unreachable!("a device")
+                    };
+                    // Its journal is played back on the way: what was synced may be there alone.
+                    let mounted = crate::sys::detached::Detached::mount(&image.path, "ext4", &["ro"]);
+                    let read = fs::read(mounted.expect("mounted").path().join("number")).expect("read");
+                    u64::from_le_bytes(read.try_into().expect("eight bytes"))
+                });
+                let [first, second] = numbers;
+                assert!(
+                    first == second || first == second + 1,
+                    "round {round}: {first} and {second} are not of one moment"
+                );
+                assert!(second >= before, "round {round}: {before} was synced in both");
+            }
+            stop.store(true, SeqCst);
+        });
+        assert!(written.into_inner() > 20, "the writer was not held up for ever");
+        // One that is refused keeps the others from being taken.
+        let twice = [taking(&volumes[0], "t"), taking(&volumes[1], "s1")];
+        assert!(driver.snapshot_together(&twice).is_err(), "s1 is there already");
+        let names = |volume: &Volume| {
+            let found = driver.volume(&volume.name).expect("records").expect("a volume");
+            found.snapshots.len()
+        };
+        assert_eq!((names(&volumes[0]), names(&volumes[1])), (20, 20));
+        drop(files);
+        for (volume, target) in volumes.iter().zip(&targets) {
+            driver.unmount(volume, target.path()).expect("unmounted");
+        }
+        assert_eq!(leftovers(&driver), [""; 0]);
+    });
+}
+
 /// Filled to the last block, then extended: what was synced is there, and everything works again.
 #[test]
 fn a_full_pool_refuses_and_comes_back() {
