@@ -18,7 +18,7 @@ mod grow;
 mod kernel;
 mod ledger;
 mod look;
-mod metadata;
+pub mod metadata;
 mod mounts;
 mod options;
 mod pool;

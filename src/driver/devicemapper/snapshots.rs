@@ -5,9 +5,10 @@ use std::time::Instant;
 use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, TakeSnapshot};
 use super::ledger::{Change, Make};
 use super::records::{Base, Record, ThinId};
-use super::{Devicemapper, entry};
+use super::{Devicemapper, NAME, entry};
 use crate::model::{Consistency, Snapshot, Time, Volume};
 use crate::sys::fault::point;
+use crate::sys::{durable, mountinfo};
 
 /// So many repositories' bases are kept for a volume: those of destinations that nobody uses any more must not hold space for
 /// ever.
@@ -55,18 +56,42 @@ impl Devicemapper {
     }
 
     /// Commits a change that makes a copy of `origin`, which is at rest meanwhile: with its filesystem, if it is mounted.
+    ///
+    /// What is dirty is written before, while writers go on and nobody waits for the ledger. So little is left to be done at
+    /// rest, and a filesystem that is stuck holds up its own volume only.
     pub(super) fn commit_frozen(&self, origin: ThinId, change: Change) -> Result<()> {
         let begun = Instant::now();
-        let suspended = self.thins.suspend(origin)?;
-        let brought_to_rest = begun.elapsed();
-        point("snapshot.frozen");
-        let result = self.ledger.commit_with(&self.pool, change, || suspended.resume());
-        log::debug!(
-            "{}: thin device {origin} was brought to rest in {brought_to_rest:?}, and copied in {:?}",
-            super::NAME,
-            begun.elapsed() - brought_to_rest
-        );
-        result
+        self.flush(origin)?;
+        let flushed = begun.elapsed();
+        let rest = || {
+            let suspended = self.thins.suspend(origin)?;
+            point("snapshot.frozen");
+            Ok((Instant::now(), suspended))
+        };
+        self.ledger
+            .commit_with(&self.pool, change, rest, |(since, suspended)| {
+                log::debug!(
+                    "{NAME}: thin device {origin} was written out in {flushed:?}, and at rest for {:?}",
+                    since.elapsed()
+                );
+                suspended.resume()
+            })
+    }
+
+    /// Has what is dirty on a device's filesystem written, if it is mounted where this process sees it.
+    fn flush(&self, thin: ThinId) -> Result<()> {
+        let Some(info) = self.thins.find(thin)? else {
+            return Ok(());
+        };
+        let mounts = mountinfo::read_self()?;
+        let Some(mount) = mounts.iter().find(|mount| mount.device == info.device) else {
+            return Ok(());
+        };
+        // It may have been unmounted meanwhile, or something else be mounted upon it: then the rest is longer, and no worse.
+        if let Err(error) = durable::sync_filesystem(&mount.mount_point) {
+            log::debug!("{NAME}: {error}");
+        }
+        Ok(())
     }
 
     /// The device of a volume that has its data.
