@@ -17,7 +17,9 @@ use uuid::Uuid;
 pub use settings::{SETTINGS, Setting};
 pub use variables::variables;
 
-use crate::model::{BackupSettings, Bytes, InvalidValue, OnRemove, Secret, Settings, Span, nearest};
+use crate::model::{
+    BackupSettings, Bytes, InvalidValue, OnRemove, POLICIES, Policy, Secret, Settings, Span, nearest,
+};
 
 /// The variable that holds the password of the repositories. It is in no table of settings: a command line and a file that
 /// others can read are no places for it.
@@ -258,12 +260,14 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "cmd-timeout" => config.live.cmd_timeout = positive(name, single()?)?,
         "config" => {}
         "create-on-docker-mount" => config.live.create_on_docker_mount = boolean(name, single()?)?,
+        "defaults" => config.live.policy = Arc::new(policy(values)?),
         "docker-socket" => config.docker_socket = path(name, single()?)?,
         "driver-opts" => config.driver_opts = Some(driver_opts(values)?),
         "drivers" => config.drivers = Some(values.to_vec()),
         "group" => config.group = Some(single()?.to_owned()),
         "ignore-docker-delete" => config.live.ignore_docker_delete = boolean(name, single()?)?,
         "jobs" => config.jobs = usize::try_from(count(name, single()?, 64)?).expect("at most 64"),
+        "jobs-per-destination" => config.live.jobs_per_destination = Some(count(name, single()?, 64)?),
         "log" => config.log = Some(path(name, single()?)?),
         "log-level" => config.live.log_level = level(name, single()?)?,
         "managed-plugin" => config.managed_plugin = boolean(name, single()?)?,
@@ -271,6 +275,7 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "mount-wait" => config.live.mount_wait = mount_wait(name, single()?)?,
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
         "root" => config.root = path(name, single()?)?,
+        "schedule-spread" => config.live.schedule_spread = Span::parse(name, single()?)?,
         "state-id" => config.state_id = Some(state_id(name, single()?)?),
         "time-zone" => config.live.time_zone = time_zone(name, single()?)?,
         "trash-ttl" => config.live.trash_ttl = Span::parse(name, single()?)?,
@@ -347,18 +352,38 @@ fn file_values(name: &str, value: toml::Value) -> Result<Vec<String>, String> {
             .into_iter()
             .map(|(key, value)| scalar(value).map(|value| format!("{key}={value}")))
             .collect(),
+        toml::Value::Table(table) if name == "defaults" => {
+            let mut given = Vec::new();
+            for (key, value) in table {
+                match value {
+                    // What TOML makes of `snapshot.keep = …` without quotes.
+                    toml::Value::Table(parts) => {
+                        for (part, value) in parts {
+                            given.push(format!("{key}.{part}={}", scalar(value)?));
+                        }
+                    }
+                    value => given.push(format!("{key}={}", scalar(value)?)),
+                }
+            }
+            Ok(given)
+        }
         other => scalar(other).map(|text| split(name, &text)),
     }
 }
 
 /// The values in one text: lists are comma separated; a comma within a driver option's value belongs to the value
-/// where no `key=` follows it.
+/// where no `key=` follows it. Policies, whose values have commas, are separated by semicolons.
 fn split(name: &str, text: &str) -> Vec<String> {
     let parts = text
         .split(',')
         .map(|part| part.trim().to_owned())
         .filter(|part| !part.is_empty());
     match name {
+        "defaults" => text
+            .split(';')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect(),
         "drivers" | "admin-socket" => parts.collect(),
         "driver-opts" => parts.fold(Vec::new(), |mut list, part| {
             match list.last_mut() {
@@ -494,6 +519,35 @@ fn driver_opts(values: &[String]) -> Result<BTreeMap<String, String>, InvalidVal
         .collect()
 }
 
+fn policy(values: &[String]) -> Result<Policy, InvalidValue> {
+    let mut policy = Policy::default();
+    for value in values {
+        let (name, value) = value
+            .split_once('=')
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .ok_or_else(|| {
+                refused(
+                    "defaults",
+                    value,
+                    "<option>=<value>, e.g. snapshot.schedule=@hourly",
+                )
+            })?;
+        if matches!(name, "on-remove" | "trash-ttl") {
+            let expected = format!("given so: {name} is a setting of its own");
+            return Err(refused("defaults", &format!("{name}={value}"), &expected));
+        }
+        if !policy.set(name, value)? {
+            return Err(InvalidValue::UnknownOption {
+                name: name.chars().take(80).collect(),
+                nearest: nearest(name, POLICIES.iter().copied()),
+                valid: POLICIES.join(", "),
+            });
+        }
+    }
+    policy.check()?;
+    Ok(policy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -623,6 +677,43 @@ mod tests {
             None,
         );
         assert!(said.is_err(), "a file that was asked for must exist");
+    }
+
+    #[test]
+    fn the_policy_of_volumes_that_do_not_say_comes_as_a_table_or_by_semicolons() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().to_str().expect("text");
+        let file = root.path().join("windlass.toml");
+        let text = "[defaults]\nsnapshot.schedule = \"@hourly\"\n\"snapshot.keep\" = \"hourly=24,daily=7\"\nprotect = true\n";
+        std::fs::write(&file, text).expect("a file");
+        let resolved = |given: &[(&str, &str)]| {
+            let given: Vec<_> = [&[("WINDLASS_ROOT", path)], given].concat();
+            resolve(&Layer::new(), &env(&given), None)
+        };
+        let config = resolved(&[]).expect("valid");
+        let wanted = "protect=true,snapshot.keep=hourly=24,daily=7,snapshot.schedule=@hourly";
+        assert_eq!(config.live.policy.to_string(), wanted);
+        let by_variable = [(
+            "WINDLASS_DEFAULTS",
+            "backup.rpo=4h; backup.keep=daily=7,weekly=4;",
+        )];
+        let config = resolved(&by_variable).expect("valid");
+        assert_eq!(
+            config.live.policy.to_string(),
+            "backup.keep=daily=7,weekly=4,backup.rpo=4h"
+        );
+        for (bad, why) in [
+            ("snapshot.shedule=@hourly", "did you mean"),
+            ("snapshot.schedule=sometimes", "snapshot.schedule"),
+            ("on-remove=keep", "a setting of its own"),
+            ("backup.rpo=4h;backup.schedule=@daily", "backup.rpo"),
+            ("@hourly", "<option>=<value>"),
+        ] {
+            let said = resolved(&[("WINDLASS_DEFAULTS", bad)])
+                .expect_err(bad)
+                .to_string();
+            assert!(said.contains(why) && said.contains("WINDLASS_DEFAULTS"), "{said}");
+        }
     }
 
     #[test]

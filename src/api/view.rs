@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Fare, Found, JobStatus, Listed, Measured, Service};
+use crate::service::{Entry, Event, Fare, Found, JobStatus, Judged, Listed, Measured, Retention, Service};
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -268,8 +268,22 @@ fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String>
         ("trash-ttl", settings.trash_ttl.to_string()),
         ("protect", false.to_string()),
     ];
-    let in_force = defaults.into_iter().chain(volume.policy.given());
+    let in_force = defaults.into_iter().chain(service.policy_of(volume).given());
     in_force.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What a policy keeps.
+pub(super) fn retention(retention: &Retention) -> types::Retention {
+    let judged = |judged: &Judged| types::Judged {
+        name: judged.name.clone(),
+        created_at: judged.created.to_string(),
+        kept: !judged.why.is_empty(),
+        why: judged.why.iter().map(|why| (*why).to_owned()).collect(),
+    };
+    types::Retention {
+        snapshots: retention.snapshots.iter().map(judged).collect(),
+        backups: retention.backups.iter().map(judged).collect(),
+    }
 }
 
 fn worst(fares: &[Fare]) -> String {
@@ -286,6 +300,7 @@ fn schedule(fare: &Fare) -> (String, types::Schedule) {
         tried_at: time(fare.past.tried),
         failures: fare.past.failures,
         error: fare.past.error.clone().unwrap_or_default(),
+        at_work: fare.at_work,
     };
     (fare.task.word().to_owned(), shown)
 }

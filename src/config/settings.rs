@@ -81,6 +81,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "true: a mount of an unknown name creates the volume (false)",
     },
     Setting {
+        name: "defaults",
+        reloads: true,
+        about: "the policy of volumes that do not say, e.g. snapshot.schedule=@hourly; snapshot.keep=hourly=24",
+    },
+    Setting {
         name: "docker-socket",
         reloads: false,
         about: "unix socket of Docker's protocol (/run/docker/plugins/windlass.sock)",
@@ -109,6 +114,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "jobs",
         reloads: false,
         about: "how many backups, and how many restores, run at once (2)",
+    },
+    Setting {
+        name: "jobs-per-destination",
+        reloads: true,
+        about: "how many scheduled jobs work on one destination at once (as many as at all)",
     },
     Setting {
         name: "log",
@@ -144,6 +154,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "root",
         reloads: false,
         about: "the state directory (/var/lib/windlass)",
+    },
+    Setting {
+        name: "schedule-spread",
+        reloads: true,
+        about: "the longest that scheduled backups wait, so that not all begin in one moment (1m)",
     },
     Setting {
         name: "state-id",

@@ -1,97 +1,139 @@
 //! What a volume's owner wants done with it, for as long as it exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::options::{boolean, url};
-use super::{InvalidValue, Keep, OnRemove, Schedule, Span, Time};
+use super::{Bytes, InvalidValue, Keep, OnRemove, Schedule, Span, Time, Verification};
 
-/// The options that are policy, which can be changed later.
-pub const POLICIES: [&str; 9] = [
-    "backup.dest",
-    "backup.keep",
-    "backup.rpo",
-    "backup.schedule",
-    "on-remove",
-    "protect",
-    "snapshot.keep",
-    "snapshot.schedule",
-    "trash-ttl",
-];
+/// What an option is set to so that a default of the daemon does not hold for a volume.
+const NONE: &str = "none";
 
-/// A volume's policy. What is not given follows the daemon's defaults at that time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// What becomes of the data when the volume is removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_remove: Option<OnRemove>,
-    /// How long the trash keeps it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trash_ttl: Option<Span>,
-    /// Refuse removal.
-    #[serde(default)]
-    pub protect: bool,
-    /// When snapshots are taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot_schedule: Option<Schedule>,
-    /// Which of them are kept; all, without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot_keep: Option<Keep>,
+/// Declares the options, in the order of their names: name, field, type and how it is read.
+macro_rules! policies {
+    ($( $(#[$about:meta])* $name:literal $field:ident: $kind:ty = $read:expr; )*) => {
+        /// The options that are policy, which can be changed later.
+        pub const POLICIES: &[&str] = &[$($name),*];
+
+        /// A volume's policy. What is not given follows the daemon's defaults at that time.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Policy {
+            $(
+                $(#[$about])*
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $field: Option<$kind>,
+            )*
+            /// The options that are given as `none`: not even a default of the daemon holds for them.
+            #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+            pub without: BTreeSet<String>,
+            /// Since when the schedules hold.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub since: Option<Time>,
+        }
+
+        impl Policy {
+            /// Sets the option, and says whether it is one of [`POLICIES`]. `none` is a value of most whose names have a dot.
+            ///
+            /// # Errors
+            /// A value that it cannot take.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<bool, InvalidValue> {
+                if value == NONE && takes_none(name) && self.unset(name) {
+                    self.without.insert(name.to_owned());
+                    return Ok(true);
+                }
+                match name {
+                    $($name => self.$field = Some($read(name, value)?),)*
+                    _ => return Ok(false),
+                }
+                self.without.remove(name);
+                Ok(true)
+            }
+
+            /// Goes back to the default for the option, and says whether it is one of [`POLICIES`].
+            pub fn unset(&mut self, name: &str) -> bool {
+                match name {
+                    $($name => self.$field = None,)*
+                    _ => return false,
+                }
+                self.without.remove(name);
+                true
+            }
+
+            /// The policy with what is not given taken from elsewhere: a daemon's defaults, or the volume's former policy.
+            pub fn or(mut self, other: &Self) -> Self {
+                // The one of two that exclude each other which is given here wins over the other there.
+                let by_age = self.backup_rpo.is_some();
+                let by_turns = self.backup_schedule.is_some();
+                $(
+                    let excluded = match $name {
+                        "backup.schedule" => by_age,
+                        "backup.rpo" => by_turns,
+                        _ => false,
+                    };
+                    if self.$field.is_none() && !excluded && !self.without.contains($name) {
+                        self.$field.clone_from(&other.$field);
+                    }
+                )*
+                self.since = self.since.or(other.since);
+                self
+            }
+
+            /// What is given, by option.
+            pub fn given(&self) -> BTreeMap<&'static str, String> {
+                let mut given = BTreeMap::new();
+                $(
+                    if let Some(value) = &self.$field {
+                        given.insert($name, value.to_string());
+                    } else if self.without.contains($name) {
+                        given.insert($name, NONE.to_owned());
+                    }
+                )*
+                given
+            }
+        }
+    };
+}
+
+/// Not where it could be taken for another thing: for backups that are not encrypted.
+fn takes_none(option: &str) -> bool {
+    option.contains('.') && option != "backup.encrypt"
+}
+
+policies! {
     /// Where backups go.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_dest: Option<String>,
-    /// When they are made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_schedule: Option<Schedule>,
+    "backup.dest" backup_dest: String = url;
+    /// Whether they are encrypted; as the daemon's `backup-encrypt` says, without it.
+    "backup.encrypt" backup_encrypt: bool = boolean;
+    /// Which of those made by schedule are kept; all, without it.
+    "backup.keep" backup_keep: Keep = Keep::parse;
+    /// The most bytes that a backup may send in a second.
+    "backup.limit" backup_limit: Bytes = rate;
     /// How old the last one may be, instead of a schedule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_rpo: Option<Span>,
-    /// Which of them are kept; all, without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_keep: Option<Keep>,
-    /// Since when the schedules hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+    "backup.rpo" backup_rpo: Span = objective;
+    /// When they are made.
+    "backup.schedule" backup_schedule: Schedule = Schedule::parse;
+    /// How it is seen to that they can be restored.
+    "backup.verify" backup_verify: Verification = Verification::parse;
+    /// What becomes of the data when the volume is removed.
+    "on-remove" on_remove: OnRemove = OnRemove::parse;
+    /// Refuse removal.
+    "protect" protect: bool = boolean;
+    /// Which of the snapshots taken by schedule are kept; all, without it.
+    "snapshot.keep" snapshot_keep: Keep = Keep::parse;
+    /// When snapshots are taken.
+    "snapshot.schedule" snapshot_schedule: Schedule = Schedule::parse;
+    /// How long the trash keeps it.
+    "trash-ttl" trash_ttl: Span = Span::parse;
+    /// When the space of removed files goes back to the pool.
+    "trim.schedule" trim_schedule: Schedule = Schedule::parse;
 }
 
 impl Policy {
-    /// Sets the option, and says whether it is one of [`POLICIES`].
-    ///
-    /// # Errors
-    /// A value that it cannot take.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, InvalidValue> {
-        match name {
-            "backup.dest" => self.backup_dest = Some(url(name, value)?),
-            "backup.keep" => self.backup_keep = Some(Keep::parse(name, value)?),
-            "backup.rpo" => self.backup_rpo = Some(objective(name, value)?),
-            "backup.schedule" => self.backup_schedule = Some(Schedule::parse(name, value)?),
-            "on-remove" => self.on_remove = Some(OnRemove::parse(name, value)?),
-            "protect" => self.protect = boolean(name, value)?,
-            "snapshot.keep" => self.snapshot_keep = Some(Keep::parse(name, value)?),
-            "snapshot.schedule" => self.snapshot_schedule = Some(Schedule::parse(name, value)?),
-            "trash-ttl" => self.trash_ttl = Some(Span::parse(name, value)?),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// Goes back to the default for the option, and says whether it is one of [`POLICIES`].
-    pub fn unset(&mut self, name: &str) -> bool {
-        match name {
-            "backup.dest" => self.backup_dest = None,
-            "backup.keep" => self.backup_keep = None,
-            "backup.rpo" => self.backup_rpo = None,
-            "backup.schedule" => self.backup_schedule = None,
-            "on-remove" => self.on_remove = None,
-            "protect" => self.protect = false,
-            "snapshot.keep" => self.snapshot_keep = None,
-            "snapshot.schedule" => self.snapshot_schedule = None,
-            "trash-ttl" => self.trash_ttl = None,
-            _ => return false,
-        }
-        true
+    /// Whether removal is refused.
+    pub fn is_protected(&self) -> bool {
+        self.protect == Some(true)
     }
 
     /// Whether its parts agree.
@@ -108,53 +150,16 @@ impl Policy {
             _ => Ok(()),
         }
     }
+}
 
-    /// The policy with what is not given taken from elsewhere: a daemon's defaults, or the volume's former policy.
-    pub fn or(self, other: &Self) -> Self {
-        // The one of two that exclude each other which is given here wins over the other there.
-        let other_schedule = other
-            .backup_schedule
-            .clone()
-            .filter(|_| self.backup_rpo.is_none());
-        let other_rpo = other.backup_rpo.filter(|_| self.backup_schedule.is_none());
-        Self {
-            on_remove: self.on_remove.or(other.on_remove),
-            trash_ttl: self.trash_ttl.or(other.trash_ttl),
-            protect: self.protect || other.protect,
-            snapshot_schedule: self.snapshot_schedule.or_else(|| other.snapshot_schedule.clone()),
-            snapshot_keep: self.snapshot_keep.or(other.snapshot_keep),
-            backup_dest: self.backup_dest.or_else(|| other.backup_dest.clone()),
-            backup_schedule: self.backup_schedule.or(other_schedule),
-            backup_rpo: self.backup_rpo.or(other_rpo),
-            backup_keep: self.backup_keep.or(other.backup_keep),
-            since: self.since.or(other.since),
-        }
-    }
-
-    /// What is given, by option.
-    pub fn given(&self) -> BTreeMap<&'static str, String> {
-        let mut given = BTreeMap::new();
-        let mut put = |name, value: Option<String>| {
-            if let Some(value) = value {
-                given.insert(name, value);
-            }
-        };
-        put("backup.dest", self.backup_dest.clone());
-        put("backup.keep", self.backup_keep.map(|keep| keep.to_string()));
-        put("backup.rpo", self.backup_rpo.map(|span| span.to_string()));
-        put(
-            "backup.schedule",
-            self.backup_schedule.as_ref().map(Schedule::to_string),
-        );
-        put("on-remove", self.on_remove.map(|how| how.to_string()));
-        put("protect", self.protect.then(|| "true".to_owned()));
-        put("snapshot.keep", self.snapshot_keep.map(|keep| keep.to_string()));
-        put(
-            "snapshot.schedule",
-            self.snapshot_schedule.as_ref().map(Schedule::to_string),
-        );
-        put("trash-ttl", self.trash_ttl.map(|span| span.to_string()));
-        given
+fn rate(option: &str, value: &str) -> Result<Bytes, InvalidValue> {
+    match Bytes::parse(option, value)? {
+        rate if rate.0 >= 1024 => Ok(rate),
+        _ => Err(InvalidValue::Value {
+            option: option.to_owned(),
+            value: value.to_owned(),
+            expected: "at least 1K (bytes in a second)".to_owned(),
+        }),
     }
 }
 
@@ -185,15 +190,20 @@ impl fmt::Display for Policy {
 mod tests {
     use super::*;
 
-    const VALUES: [(&str, &str); 8] = [
+    /// All but `backup.rpo`, which excludes one of them.
+    const VALUES: [(&str, &str); POLICIES.len() - 1] = [
         ("backup.dest", "s3://b@r/p"),
+        ("backup.encrypt", "false"),
         ("backup.keep", "daily=7"),
+        ("backup.limit", "20M"),
         ("backup.schedule", "@daily"),
+        ("backup.verify", "sample,full=@weekly"),
         ("on-remove", "keep"),
         ("protect", "true"),
         ("snapshot.keep", "last=3"),
         ("snapshot.schedule", "every 15m"),
         ("trash-ttl", "1d"),
+        ("trim.schedule", "@weekly"),
     ];
 
     #[test]
@@ -228,6 +238,35 @@ mod tests {
         );
         policy.set("backup.schedule", "@daily").expect("set");
         assert!(policy.check().is_err());
+    }
+
+    #[test]
+    fn none_is_stronger_than_a_default() {
+        let mut defaults = Policy::default();
+        defaults.set("snapshot.schedule", "@hourly").expect("set");
+        defaults.set("snapshot.keep", "hourly=24").expect("set");
+        defaults.set("protect", "true").expect("set");
+        let mut policy = Policy::default();
+        assert!(policy.set("snapshot.schedule", "none").expect("set"));
+        assert!(policy.set("protect", "false").expect("set"));
+        let record = serde_json::to_string(&policy).expect("written");
+        let read: Policy = serde_json::from_str(&record).expect("read");
+        let merged = read.or(&defaults);
+        assert_eq!(
+            merged.to_string(),
+            "protect=false,snapshot.keep=hourly=24,snapshot.schedule=none"
+        );
+        policy.set("snapshot.schedule", "@daily").expect("set");
+        assert_eq!(
+            policy.clone().or(&defaults).snapshot_schedule,
+            policy.snapshot_schedule
+        );
+        policy.set("snapshot.schedule", "none").expect("set");
+        policy.unset("snapshot.schedule");
+        assert_eq!(policy.or(&defaults).snapshot_schedule, defaults.snapshot_schedule);
+        for option in ["on-remove", "backup.encrypt"] {
+            assert!(Policy::default().set(option, "none").is_err(), "{option}");
+        }
     }
 
     /// As versions before this one wrote it.

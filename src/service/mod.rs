@@ -22,6 +22,7 @@ mod policies;
 mod pool;
 mod repositories;
 mod restores;
+mod retention;
 mod snapshots;
 mod start;
 mod stored;
@@ -45,8 +46,9 @@ pub use drivers::{DriverSlot, Open};
 pub use error::{Result, ServiceError};
 pub use events::{Event, Events};
 pub use jobs::JobStatus;
-pub use policies::{Cared, Fare};
+pub use policies::{Cared, Due, Fare};
 pub use pool::TrimmedPool;
+pub use retention::{Judged, Retention};
 pub use snapshots::Found;
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
@@ -131,6 +133,16 @@ pub enum By {
     Admin,
 }
 
+impl Inner {
+    /// The settings in force.
+    fn settings(&self) -> Settings {
+        self.settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 impl Service {
     /// A service that answers nothing about volumes yet: [`Service::start`] does the slow part.
     pub fn new(parts: Parts) -> Self {
@@ -181,16 +193,13 @@ impl Service {
 
     /// The settings in force.
     pub fn settings(&self) -> Settings {
-        self.0
-            .settings
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.settings()
     }
 
     /// Replaces the settings in force.
     pub fn configure(&self, settings: Settings) {
         *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.forget_plans();
         self.events().emit("daemon.reload", "", &[]);
     }
 

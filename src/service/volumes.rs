@@ -59,6 +59,7 @@ impl Service {
                 return existing(entry, &request.options, request.by).map(|entry| (entry, Vec::new()));
             }
             let driver = this.0.drivers[slot].get()?;
+            super::policies::check_possible(&options.policy, &*driver)?;
             let origin = this.origin(&options, driver.capabilities().content).await?;
             let from = options
                 .from
@@ -185,7 +186,10 @@ impl Service {
                 By::Docker => Name::volume(&request.volume)?,
             };
             // Before the lock, which the restore's last step takes.
-            if this.known(&name).is_ok_and(|entry| !entry.volume.policy.protect) {
+            if this
+                .known(&name)
+                .is_ok_and(|entry| !this.policy_of(&entry.volume).is_protected())
+            {
                 this.cancel_restore_of(&name).await;
             }
             let held = this.0.locks.lock(name.as_str()).await;
@@ -196,7 +200,7 @@ impl Service {
                 found => found?,
             };
             let volume = entry.volume.clone();
-            if volume.policy.protect {
+            if this.policy_of(&volume).is_protected() {
                 return Err(ServiceError::Protected { volume: name });
             }
             if let Some(by) = this.reader_of(&name, None) {

@@ -285,7 +285,7 @@ impl Bench {
             mode: Some(0o2750),
         };
         first.volume.options.insert("mode".to_owned(), "2750".to_owned());
-        first.volume.policy.protect = true;
+        first.volume.policy.protect = Some(true);
         first.volume.later.insert("colour".to_owned(), "blue".into());
         let Created { volume, origin } = driver.create(&first).expect("created");
         assert_eq!(origin, Origin::New);

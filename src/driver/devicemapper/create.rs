@@ -257,10 +257,6 @@ fn filesystem_of(volume: &Volume) -> Result<Option<Filesystem>> {
 
 /// What the new request says wins; what it does not mention stays.
 fn merge_wishes(volume: &mut Volume, wishes: &Volume) {
-    let mut policy = wishes.policy.clone().or(&volume.policy);
-    if wishes.options.contains_key("protect") {
-        policy.protect = wishes.policy.protect;
-    }
-    volume.policy = policy;
+    volume.policy = wishes.policy.clone().or(&volume.policy);
     volume.options.extend(wishes.options.clone());
 }

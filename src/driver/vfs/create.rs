@@ -479,10 +479,6 @@ fn image_without_size() -> DriverError {
 
 /// What the new request says wins; what it does not mention stays.
 fn merge_wishes(volume: &mut Volume, wishes: &Volume) {
-    let mut policy = wishes.policy.clone().or(&volume.policy);
-    if wishes.options.contains_key("protect") {
-        policy.protect = wishes.policy.protect;
-    }
-    volume.policy = policy;
+    volume.policy = wishes.policy.clone().or(&volume.policy);
     volume.options.extend(wishes.options.clone());
 }
