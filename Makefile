@@ -166,9 +166,8 @@ bench: ## Run the benchmarks; WINDLASS_BENCH_ONLY=image, tree, large or s3 picks
 	cargo bench --locked --bench backup
 
 .PHONY: bench-dm
-bench-dm: setup ## Measure the devicemapper driver against the bare commands, and its deltas against thin_delta
-	cargo test --release --locked --lib -- --include-ignored --nocapture devicemapper::tests::figures
-	cargo test --release --locked --lib -- --nocapture a_difference_in_a_large_pool
+bench-dm: setup ## Measure the devicemapper driver; WINDLASS_BENCH_ONLY=commands, backups, stalls, many, differences or blocks picks
+	cargo bench --locked --bench devicemapper
 
 .PHONY: fmt
 fmt: ## Format the code

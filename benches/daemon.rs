@@ -3,6 +3,7 @@
 
 #[path = "../tests/daemon/mod.rs"]
 mod daemon;
+mod document;
 
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
@@ -302,26 +303,18 @@ fn table(figures: &[Figure]) -> String {
 }
 
 fn write_down(table: &str) {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name\t: "))
-        .unwrap_or("unknown")
-        .to_owned();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let kernel: String = kernel.split('-').next().unwrap_or_default().trim().to_owned();
     let filesystem = shell(&["stat", "-f", "-c", "%T", text(&std::env::temp_dir())]);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/BENCHMARKS.md");
-    // What follows is the other benchmark's.
-    let before = std::fs::read_to_string(path).unwrap_or_default();
-    let backups = before.find("<!-- backups").map_or("", |at| &before[at..]);
-    let page = format!(
-        "# Benchmarks\n\n\
-         Made by `make bench`. Medians of {ROUNDS} rounds (21 for lists, 5 for starts), through the sockets, the\n\
-         client's own time included. Machines differ and are noisy: the ratios say more than the times.\n\n\
-         Machine: {model}, {cores} cores, Linux {kernel}, volumes on {}.\n\n## The daemon, vfs driver\n\n{table}\n{backups}",
-        filesystem.trim()
+    let mut document = document::Document::read();
+    document.put(
+        "daemon",
+        &format!(
+            "## The daemon, vfs driver\n\n\
+             Made by `make bench`. Medians of {ROUNDS} rounds (21 for lists, 5 for starts), through the sockets, the\n\
+             client's own time included.\n\n\
+             Machine: {}, volumes on {}.\n\n{table}",
+            document::machine(),
+            filesystem.trim()
+        ),
     );
-    std::fs::write(path, page.trim_end().to_owned() + "\n").expect("docs/BENCHMARKS.md");
+    document.write();
 }

@@ -8,6 +8,8 @@
 //! `WINDLASS_BENCH_ROUNDS` is for trying things out: with fewer rounds than usual nothing is written.
 
 mod content;
+#[path = "../document.rs"]
+mod document;
 mod engine;
 mod image;
 mod large;

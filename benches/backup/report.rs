@@ -3,10 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::document::{Document, machine};
 use super::step::Cost;
-
-/// Begins the part of the document that this benchmark writes.
-const BEGIN: &str = "<!-- backups -->";
 
 /// No step of ours may take more.
 const MEMORY: u64 = 256 << 20;
@@ -110,55 +108,23 @@ impl Report {
         if !write {
             return;
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/BENCHMARKS.md");
-        let document = std::fs::read_to_string(path).unwrap_or_default();
-        let (before, old) = document.split_once(BEGIN).unwrap_or((&document, ""));
-        let mut text = format!(
-            "{}\n\n{BEGIN}\n## Backups\n\n{} {}\n\nMachine: {}.\n",
-            before.trim_end(),
+        let mut document = Document::read();
+        let about = format!(
+            "## Backups\n\n{} {}\n\nMachine: {}.",
             "Medians of 3 rounds, in which ours and the others take turns; \"×\" is the median of the rounds' ratios. Our times are \
              without the process's start and the derivation of its key, which the daemon has behind it; comparisons with restic and \
              borg are of whole processes, ours too.",
             "Goal for the peak memory of every step: under 256 MiB.",
             machine()
         );
-        for (name, _) in super::GROUPS {
-            let new = self.groups.iter().find(|(group, _)| *group == name);
-            let mark = mark(name);
-            let text_of = match new {
-                Some((_, text)) => text.clone(),
-                None => match old.split_once(&mark) {
-                    Some((_, rest)) => rest.split("\n<!-- backups").next().unwrap_or_default().to_owned(),
-                    None => continue,
-                },
-            };
-            write!(text, "\n{mark}\n{}\n", text_of.trim()).expect("memory");
+        document.put("backups", &about);
+        for (group, text) in &self.groups {
+            document.put(&format!("backups: {group}"), text);
         }
-        std::fs::write(path, text).expect("docs can be written");
+        document.write();
     }
-}
-
-fn mark(group: &str) -> String {
-    format!("<!-- backups: {group} -->")
 }
 
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
-}
-
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or("\t: unknown");
-    let processors = info.lines().filter(|line| line.starts_with("processor")).count();
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!(
-        "{}, {processors} cores, Linux {}, load average {} at the end",
-        model.trim_start_matches(['\t', ' ', ':']),
-        release.trim(),
-        load.split(' ').nth(1).unwrap_or("unknown"),
-    )
 }

@@ -333,7 +333,8 @@ pub struct BlockImage {
     pub size: u64,
     /// The filesystem on it, where it is one that the driver knows.
     pub filesystem: Option<String>,
-    /// Where there can be anything but zeros: ranges of bytes, in order.
+    /// Where there can be anything but zeros: ranges of bytes, in order. With `changed` this may be all of it, since to look
+    /// it up can cost what the volume holds.
     pub mapped: Vec<Range<u64>>,
     /// What differs from an older snapshot.
     pub changed: Option<ChangedSince>,

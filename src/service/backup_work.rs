@@ -357,7 +357,8 @@ impl Making {
     }
 }
 
-/// The snapshots of a volume that a backup can build on, the one of the newest backup first.
+/// The snapshots of a volume that a backup can build on, the one of the newest backup first: in chunks of the size that the new one
+/// will have, which grows with the volume.
 fn bases(opened: &Opened, volume: &Volume, content: Content) -> Result<Vec<Uuid>> {
     if content == Content::Tree {
         // A tree is compared with its parent by what the files say.
@@ -366,7 +367,8 @@ fn bases(opened: &Opened, volume: &Volume, content: Content) -> Result<Vec<Uuid>
     let backups = opened.repository.backups()?;
     let of_volume = |backup: &Backup| {
         let manifest = backup.manifest()?;
-        (manifest.kind == Kind::Block && manifest.volume.id == volume.id.uuid())
+        let is_alike = manifest.chunk_bytes == volume.size.map(|size| chunk_for(size.0));
+        (manifest.kind == Kind::Block && is_alike && manifest.volume.id == volume.id.uuid())
             .then_some(manifest.snapshot.id)
     };
     Ok(backups.iter().rev().filter_map(of_volume).collect())

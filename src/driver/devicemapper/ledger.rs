@@ -3,7 +3,7 @@
 //! The pool counts its transactions, and so does the journal beside the records. A change is made in these steps:
 //! 1. The journal says what is to be: the new thin devices, the records, the thin devices that go, and the transaction's
 //!    number, one more than the pool's.
-//! 2. The pool makes the new thin devices.
+//! 2. The pool makes the new thin devices. What they are copies of is at rest for this step, and for no other.
 //! 3. **The pool's transaction is set to that number.** This commits the pool's metadata.
 //! 4. The records are written, and those that go are removed.
 //! 5. The pool deletes the thin devices that go.
@@ -156,19 +156,19 @@ impl Ledger {
     /// Makes a change. After an error, it has not happened, unless the pool or the disk could not even be asked; then the next
     /// change or the next start settles it.
     pub(super) fn commit(&self, pool: &Pool, change: Change) -> Result<()> {
-        self.commit_with(pool, change, || Ok(()))
+        self.commit_with(pool, change, || Ok(()), Ok)
     }
 
-    /// The same; `made` is called as soon as the new thin devices are there, to end what had to wait for that.
-    pub(super) fn commit_with(
+    /// The same; `rest` is called just before the new thin devices are made, and `go_on` as soon as they are there. What `rest`
+    /// says is dropped where it does not come to that.
+    pub(super) fn commit_with<T>(
         &self,
         pool: &Pool,
         change: Change,
-        made: impl FnOnce() -> Result<()>,
+        rest: impl FnOnce() -> Result<T>,
+        go_on: impl FnOnce(T) -> Result<()>,
     ) -> Result<()> {
         let mut journal = self.fresh()?;
-        // Whatever comes of it, what waits for the new devices must not wait longer.
-        let mut made = Ended(Some(made));
         self.settle_locked(pool, &mut journal)?;
         pool.check_writable()?;
         let before = journal.transaction;
@@ -181,13 +181,10 @@ impl Ledger {
             return Err(error);
         }
         point("ledger.intended");
-        let result = self.carry_out(pool, &mut journal, &mut made);
+        let result = self.carry_out(pool, &mut journal, rest, go_on);
         let Err(error) = result else {
             return Ok(());
         };
-        if let Err(error) = made.end() {
-            log::error!("{NAME}: {error}");
-        }
         let wanted = journal.transaction;
         match self.settle_locked(pool, &mut journal) {
             // The pool had done it, and only its answer or a record was lost.
@@ -200,18 +197,20 @@ impl Ledger {
         }
     }
 
-    fn carry_out<F: FnOnce() -> Result<()>>(
+    fn carry_out<T>(
         &self,
         pool: &Pool,
         journal: &mut Journal,
-        made: &mut Ended<F>,
+        rest: impl FnOnce() -> Result<T>,
+        go_on: impl FnOnce(T) -> Result<()>,
     ) -> Result<()> {
+        let resting = rest()?;
         let change = journal.change.as_ref();
         for make in change.iter().flat_map(|change| &change.makes) {
             pool.make_thin(make.thin, make.origin)?;
             point("ledger.made");
         }
-        made.end()?;
+        go_on(resting)?;
         pool.set_transaction(journal.transaction - 1, journal.transaction)?;
         point("ledger.committed");
         self.finish(pool, journal)
@@ -302,23 +301,6 @@ impl Ledger {
 
     fn locked(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Something to be done once, at the latest when it is dropped.
-struct Ended<F: FnOnce() -> Result<()>>(Option<F>);
-
-impl<F: FnOnce() -> Result<()>> Ended<F> {
-    fn end(&mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), |end| end())
-    }
-}
-
-impl<F: FnOnce() -> Result<()>> Drop for Ended<F> {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            log::error!("{NAME}: {error}");
-        }
     }
 }
 

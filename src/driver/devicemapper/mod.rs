@@ -19,7 +19,7 @@ mod kernel;
 mod ledger;
 mod look;
 mod losses;
-mod metadata;
+pub mod metadata;
 mod mounts;
 mod options;
 mod pool;

@@ -6,9 +6,10 @@ use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, TakeSna
 use super::ledger::{Change, Make};
 use super::records::{Base, Record, ThinId};
 use super::thins::Suspended;
-use super::{Devicemapper, entry, losses};
+use super::{Devicemapper, NAME, entry, losses};
 use crate::model::{Consistency, Snapshot, Time, Volume};
 use crate::sys::fault::point;
+use crate::sys::{durable, mountinfo};
 
 /// So many repositories' bases are kept for a volume: those of destinations that nobody uses any more must not hold space for
 /// ever.
@@ -55,6 +56,9 @@ impl Devicemapper {
     }
 
     /// Commits a change that makes a copy of `origin`, which is at rest meanwhile: with its filesystem, if it is mounted.
+    ///
+    /// What is dirty is written before, while writers go on and nobody waits for the ledger. So little is left to be done at
+    /// rest, and a filesystem that is stuck holds up its own volume only.
     pub(super) fn commit_frozen(&self, origin: ThinId, change: Change) -> Result<()> {
         self.commit_all_frozen(&[origin], change)
     }
@@ -64,26 +68,47 @@ impl Devicemapper {
     /// too early, nothing is committed.
     fn commit_all_frozen(&self, origins: &[ThinId], change: Change) -> Result<()> {
         let begun = Instant::now();
-        let mut suspended = Vec::new();
         for origin in origins {
-            suspended.push(self.thins.suspend(*origin)?);
-            point("snapshot.freezing");
+            self.flush(*origin)?;
         }
-        let brought_to_rest = begun.elapsed();
-        point("snapshot.frozen");
-        let go_on = || {
+        let flushed = begun.elapsed();
+        let rest = || {
+            let since = Instant::now();
+            let mut suspended = Vec::new();
+            for origin in origins {
+                suspended.push(self.thins.suspend(*origin)?);
+                point("snapshot.freezing");
+            }
+            point("snapshot.frozen");
+            Ok((since, suspended))
+        };
+        let go_on = |(since, suspended): (Instant, Vec<Suspended>)| {
+            log::debug!(
+                "{NAME}: {} thin devices were written out in {flushed:?}, and at rest for {:?}",
+                origins.len(),
+                since.elapsed()
+            );
             // All go on, whatever one of them says.
             let ended: Vec<Result<()>> = suspended.into_iter().map(Suspended::resume).collect();
             ended.into_iter().collect()
         };
-        let result = self.ledger.commit_with(&self.pool, change, go_on);
-        log::debug!(
-            "{}: {} thin devices were brought to rest in {brought_to_rest:?}, and copied in {:?}",
-            super::NAME,
-            origins.len(),
-            begun.elapsed() - brought_to_rest
-        );
-        result
+        self.ledger.commit_with(&self.pool, change, rest, go_on)
+    }
+
+    /// Has what is dirty on a device's filesystem written, if it is mounted where this process sees it.
+    fn flush(&self, thin: ThinId) -> Result<()> {
+        let Some(info) = self.thins.find(thin)? else {
+            return Ok(());
+        };
+        let mounts = mountinfo::read_self()?;
+        let Some(mount) = mounts.iter().find(|mount| mount.device == info.device) else {
+            return Ok(());
+        };
+        // It may have been unmounted meanwhile, or something else be mounted upon it: then the rest is longer, and no worse.
+        if let Err(error) = durable::sync_filesystem(&mount.mount_point) {
+            log::debug!("{NAME}: {error}");
+        }
+        Ok(())
     }
 
     /// The device of a volume that has its data.

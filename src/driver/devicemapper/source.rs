@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::super::{BlockImage, ChangedSince, DriverError, Result, Source};
 use super::kernel::Writable;
-use super::metadata::{self, Collected};
+use super::metadata::{self, Collected, Metadata};
 use super::records::ThinId;
 use super::{Devicemapper, NAME, filesystem};
 use crate::model::{Snapshot, Volume};
@@ -32,35 +32,44 @@ impl Devicemapper {
             .iter()
             .find_map(|base| record.state(*base).map(|thin| (*base, thin)));
         let held = self.pin(thin, size, Writable::No)?;
-        let (mapped, changed) = self.extents(thin, base.map(|(_, thin)| thin))?;
+        let wanted = self
+            .pool
+            .with_metadata(|metadata| wanted(metadata, thin, base.map(|(_, thin)| thin)))?;
         log::debug!(
-            "{NAME}: {}@{} maps {} blocks, of which {} were not so in the base",
+            "{NAME}: {}@{} has {} blocks {}",
             volume.name,
             snapshot.name,
-            mapped.blocks(),
-            changed.as_ref().unwrap_or(&mapped).blocks()
+            wanted.blocks(),
+            if base.is_some() {
+                "that differ from the base"
+            } else {
+                ""
+            }
         );
-        let in_bytes = |found: &Collected| metadata::in_bytes(found.ranges(), self.pool.block_bytes(), size);
-        let changed = base.zip(changed).map(|((snapshot, _), changed)| ChangedSince {
-            snapshot,
-            ranges: in_bytes(&changed),
-        });
+        let ranges = metadata::in_bytes(wanted.ranges(), self.pool.block_bytes(), size);
+        let (mapped, changed) = match base {
+            None => (ranges, None),
+            // Whoever has the base reads what changed; where the rest is mapped is not looked up for nothing.
+            Some((snapshot, _)) => (
+                std::iter::once(0..size).collect(),
+                Some(ChangedSince { snapshot, ranges }),
+            ),
+        };
         Ok(Source::Block(BlockImage {
             path: held.path().to_owned(),
             size,
             filesystem: filesystem::recognise(held.path())?.map(|fs| fs.word().to_owned()),
-            mapped: in_bytes(&mapped),
+            mapped,
             changed,
             held: Box::new(held),
         }))
     }
+}
 
-    /// The blocks that a device maps, and those that differ from another's, by the pool's metadata of now.
-    fn extents(&self, thin: ThinId, base: Option<ThinId>) -> Result<(Collected, Option<Collected>)> {
-        self.pool.with_metadata(|metadata| {
-            let mapped = metadata.mapped(thin.0)?;
-            let changed = base.map(|base| metadata.difference(base.0, thin.0)).transpose()?;
-            Ok((mapped, changed))
-        })
+/// The blocks that are to be read: those that differ from a base, at the cost of what differs; without one, all that are mapped.
+pub(super) fn wanted(metadata: &Metadata, thin: ThinId, base: Option<ThinId>) -> metadata::Result<Collected> {
+    match base {
+        Some(base) => metadata.difference(base.0, thin.0),
+        None => metadata.mapped(thin.0),
     }
 }

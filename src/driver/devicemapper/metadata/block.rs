@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{MetadataError, Result};
 
 /// The size of a block.
-pub(in super::super) const BLOCK_BYTES: usize = 4096;
+pub const BLOCK_BYTES: usize = 4096;
 
 /// What a kind of block mixes into its checksum (the kernel's …_CSUM_XOR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

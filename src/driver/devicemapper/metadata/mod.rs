@@ -21,18 +21,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub(super) use block::BLOCK_BYTES;
+pub use block::BLOCK_BYTES;
 use block::Blocks;
 use btree::{Tree, Walk};
-pub(super) use ranges::Collected;
-pub(super) use superblock::Superblock;
+pub use ranges::Collected;
+pub use superblock::Superblock;
 
 /// The result of everything here.
-pub(super) type Result<T> = std::result::Result<T, MetadataError>;
+pub type Result<T> = std::result::Result<T, MetadataError>;
 
 /// Why metadata could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MetadataError {
+pub enum MetadataError {
     /// The disk refused.
     #[error("cannot read block {block} of the pool's metadata {path}: {source}")]
     Read {
@@ -77,7 +77,7 @@ pub(super) enum MetadataError {
 
 /// Which state of the metadata is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub enum View {
     /// The current one. Only while no pool is active on it.
     Current,
     /// The one that an active pool holds as its metadata snapshot.
@@ -86,19 +86,19 @@ pub(super) enum View {
 
 /// What the pool's metadata say of a thin device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Details {
+pub struct Details {
     /// Data blocks that it maps, shared ones included.
-    pub(super) mapped_blocks: u64,
+    pub mapped_blocks: u64,
     /// The pool's transaction when it was made.
-    pub(super) transaction: u64,
+    pub transaction: u64,
     /// The pool's time when it was made.
-    pub(super) created: u32,
+    pub created: u32,
     /// The pool's time when it was last a snapshot's origin.
-    pub(super) snapshotted: u32,
+    pub snapshotted: u32,
 }
 
 /// The metadata of a pool, open for reading.
-pub(super) struct Metadata {
+pub struct Metadata {
     blocks: Blocks,
     superblock: Superblock,
 }
@@ -108,7 +108,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`MetadataError::Empty`] where nothing was ever written; [`MetadataError::NoSnapshot`] for [`View::Held`].
-    pub(super) fn open(path: &Path, view: View) -> Result<Self> {
+    pub fn open(path: &Path, view: View) -> Result<Self> {
         let blocks = Blocks::open(path)?;
         let current = Superblock::read(&blocks, superblock::PLACE)?;
         let superblock = match view {
@@ -130,12 +130,12 @@ impl Metadata {
     }
 
     /// The superblock of the state that is read.
-    pub(super) fn superblock(&self) -> &Superblock {
+    pub fn superblock(&self) -> &Superblock {
         &self.superblock
     }
 
     /// All thin devices, by id.
-    pub(super) fn devices(&self) -> Result<BTreeMap<u32, Details>> {
+    pub fn devices(&self) -> Result<BTreeMap<u32, Details>> {
         let mut devices = BTreeMap::new();
         let tree = Tree {
             root: self.superblock.details_root,
@@ -150,7 +150,7 @@ impl Metadata {
     }
 
     /// The virtual blocks that a thin device maps, in order. Neighbours are one range.
-    pub(super) fn mapped(&self, thin: u32) -> Result<Collected> {
+    pub fn mapped(&self, thin: u32) -> Result<Collected> {
         let mut ranges = Collected::default();
         let tree = self.mappings(thin)?;
         Walk::new(&self.blocks, tree)?.each(|_, key, _| {
@@ -165,7 +165,7 @@ impl Metadata {
     /// counting would take long.
     ///
     /// A mapping has the pool's time in its lower 24 bits, and each copy makes that time pass (dm-thin-metadata.c).
-    pub(super) fn unshared(&self, thin: u32, most: u64) -> Result<Option<u64>> {
+    pub fn unshared(&self, thin: u32, most: u64) -> Result<Option<u64>> {
         const TIME: u64 = (1 << 24) - 1;
         let details = self.devices()?.remove(&thin);
         let details = details.ok_or_else(|| MetadataError::NoDevice {
@@ -186,7 +186,7 @@ impl Metadata {
     }
 
     /// The virtual blocks that differ between two thin devices: mapped to different data, or mapped in one of them only.
-    pub(super) fn difference(&self, one: u32, other: u32) -> Result<Collected> {
+    pub fn difference(&self, one: u32, other: u32) -> Result<Collected> {
         let (one, other) = (self.mappings(one)?, self.mappings(other)?);
         difference::find(&self.blocks, one, other)
     }
@@ -225,7 +225,7 @@ impl Metadata {
 }
 
 /// Ranges of blocks as ranges of bytes, cut off at a device's end.
-pub(super) fn in_bytes(ranges: &[Range<u64>], block_bytes: u64, size: u64) -> Vec<Range<u64>> {
+pub fn in_bytes(ranges: &[Range<u64>], block_bytes: u64, size: u64) -> Vec<Range<u64>> {
     let scale = |block: u64| block.saturating_mul(block_bytes).min(size);
     let scaled = ranges.iter().map(|range| scale(range.start)..scale(range.end));
     scaled.filter(|range| range.start < range.end).collect()

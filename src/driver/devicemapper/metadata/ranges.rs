@@ -10,7 +10,7 @@ const MOST: usize = 1 << 20;
 /// A device whose every second block is mapped would have millions. Then small gaps count as part of the ranges, so that the
 /// answer covers all that was gathered, and perhaps more.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Collected {
+pub struct Collected {
     ranges: Vec<Range<u64>>,
     /// Gaps up to this many blocks are taken in.
     slack: u64,
@@ -36,12 +36,12 @@ impl Collected {
     }
 
     /// The ranges.
-    pub(in super::super) fn ranges(&self) -> &[Range<u64>] {
+    pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
 
     /// How many blocks were gathered; the ranges may cover more.
-    pub(in super::super) fn blocks(&self) -> u64 {
+    pub fn blocks(&self) -> u64 {
         self.blocks
     }
 

@@ -29,21 +29,21 @@ const NEEDS_CHECK: u32 = 1;
 
 /// What the superblock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Superblock {
+pub struct Superblock {
     /// The kernel found the metadata inconsistent and wants them checked before it writes again.
-    pub(in super::super) needs_check: bool,
+    pub needs_check: bool,
     /// The format's version, 1 or 2.
-    pub(in super::super) version: u32,
+    pub version: u32,
     /// Goes up by one with each snapshot.
-    pub(in super::super) time: u32,
+    pub time: u32,
     /// What userspace's transactions set.
-    pub(in super::super) transaction: u64,
+    pub transaction: u64,
     /// The block of the metadata snapshot's superblock; 0 where none is held.
-    pub(in super::super) held_root: u64,
+    pub held_root: u64,
     /// The size of a data block, in sectors of 512 bytes.
-    pub(in super::super) data_block_sectors: u32,
+    pub data_block_sectors: u32,
     /// How many blocks of metadata the pool knows.
-    pub(in super::super) metadata_blocks: u64,
+    pub metadata_blocks: u64,
     pub(super) mapping_root: u64,
     pub(super) details_root: u64,
 }

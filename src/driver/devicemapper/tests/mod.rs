@@ -5,7 +5,6 @@
 mod care;
 mod cuts;
 mod deltas;
-mod figures;
 mod power;
 mod space;
 mod trouble;
@@ -28,17 +27,6 @@ fn with_pools(test: &str, body: impl FnOnce()) {
     }
     // The guest's /tmp is half of its memory, and the pools' files lie there.
     testing::in_guest(&format!("driver::devicemapper::tests::{test}"), 2048);
-}
-
-/// The same for a test that runs on demand only.
-fn with_pools_ignored(test: &str, body: impl FnOnce()) {
-    if testing::root_with_mounts_quietly() && Kernel::open().is_ok() {
-        return body();
-    }
-    testing::in_guest(
-        &format!("driver::devicemapper::tests::{test} --include-ignored"),
-        2560,
-    );
 }
 
 /// A pool on sparse files, gone when dropped with all that is on it.

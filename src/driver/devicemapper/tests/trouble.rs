@@ -190,6 +190,53 @@ fn the_watchdog_resumes_what_was_suspended_for_too_long() {
     );
 }
 
+/// A volume used to be at rest from before its snapshot had to wait for its turn: as long as another volume's change went on, such as
+/// the end of a large one, its containers stood still.
+#[test]
+fn a_volume_goes_on_while_its_snapshot_waits_for_its_turn() {
+    with_pools(
+        "trouble::a_volume_goes_on_while_its_snapshot_waits_for_its_turn",
+        || {
+            let scratch = Scratch::new();
+            let driver = scratch.open(&[]).expect("a pool");
+            let target = tempfile::tempdir().expect("a mount point");
+            let volume = make(&driver, "v");
+            driver.mount(&volume, target.path()).expect("mounted");
+            let record = driver.records().volume(&volume.name);
+            let thin = record.expect("read").expect("there").thin.expect("a device");
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+            let taken = std::thread::scope(|scope| {
+                let driver = &driver;
+                let other = scope.spawn(move || {
+                    let wait = || {
+                        begun.send(()).expect("heard");
+                        may_go_on.recv().expect("told");
+                        Ok(())
+                    };
+                    let nothing = ledger::Change::default();
+                    driver.ledger.commit_with(&driver.pool, nothing, wait, Ok)
+                });
+                has_begun.recv().expect("begun");
+                let taken = scope.spawn(|| driver.snapshot(&taking(&volume, "s")));
+                // Long enough to see it at rest, were it so.
+                for _ in 0..50 {
+                    let info = driver.thins.find(thin).expect("asked").expect("active");
+                    assert!(!info.is_suspended, "at rest before its turn");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                assert!(!taken.is_finished(), "it was not its turn");
+                fs::write(target.path().join("meanwhile"), "written").expect("written");
+                go_on.send(()).expect("heard");
+                other.join().expect("no panic").expect("changed");
+                taken.join().expect("no panic").expect("a snapshot")
+            });
+            assert_eq!(taken.snapshots.len(), 1);
+            driver.unmount(&volume, target.path()).expect("unmounted");
+        },
+    );
+}
+
 /// Whatever is being written, each snapshot is a filesystem without a fault, and holds what was written until then.
 #[test]
 fn snapshots_under_a_writer_are_whole() {
