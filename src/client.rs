@@ -20,8 +20,8 @@ use serde::de::IgnoredAny;
 use crate::api::types::{
     Backup, BackupList, ChangePolicy, CheckedPool, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume,
     Created, Event, ExtendPool, Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool,
-    PruneBackups, Removed, RepairedPool, ResizeVolume, Snapshot, SnapshotEntry, Trashed, TrimmedPool,
-    TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
+    PruneBackups, Removed, RepairedPool, ResizeVolume, Snapshot, SnapshotEntry, Timeline, Trashed,
+    TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -254,6 +254,12 @@ impl Client {
     pub async fn trim(&self, reference: &str) -> Result<TrimmedVolume, ClientError> {
         self.act(Route::new("volumes").segment(reference).word("trim"))
             .await
+    }
+
+    /// A volume's history, from a moment on as people write it.
+    pub async fn timeline(&self, volume: &str, since: Option<&str>) -> Result<Timeline, ClientError> {
+        let route = Route::new("volumes").segment(volume).word("timeline");
+        self.patient_read(route.query("since", since)).await
     }
 
     /// A volume's snapshots by name.

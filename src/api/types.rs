@@ -251,6 +251,38 @@ pub struct ChangePolicy {
     pub unset: Vec<String>,
 }
 
+/// A volume's history: `GET /v1/volumes/{volume}/timeline`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Timeline {
+    /// The volume's name.
+    pub name: String,
+    /// `here`, `trash`, or `gone`.
+    pub state: String,
+    /// Since when it is asked for, RFC 3339; empty for all of it.
+    pub since: String,
+    /// What there is and what happened, the oldest first.
+    pub marks: Vec<TimelineMark>,
+    /// What the user should know, e.g. that backups could not be listed; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One moment of a volume's history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TimelineMark {
+    /// When, RFC 3339: of a snapshot or a backup, the moment of the data.
+    pub at: String,
+    /// `created`, `snapshot`, `backup`, `verification`, `drill` or `removed`.
+    pub kind: String,
+    /// `ok`, `failed` or `running`.
+    pub state: String,
+    /// `<volume>@<snapshot>`, a backup's URL, or what was looked at.
+    pub name: String,
+    /// Why it failed, or how far it is; may be empty.
+    pub detail: String,
+}
+
 /// `POST /v1/volumes/{volume}/resize`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]

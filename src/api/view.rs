@@ -7,7 +7,30 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Fare, Found, JobStatus, Listed, Measured, Service};
+use crate::service::{Entry, Event, Fare, Found, JobStatus, Listed, Mark, Measured, Service, Timeline};
+
+/// A volume's history.
+pub fn timeline(timeline: &Timeline, since: Option<model::Time>) -> types::Timeline {
+    let state = match (&timeline.volume, timeline.removed) {
+        (_, Some(_)) => "trash",
+        (Some(_), None) => "here",
+        (None, None) => "gone",
+    };
+    let mark = |mark: &Mark| types::TimelineMark {
+        at: mark.at.to_string(),
+        kind: mark.kind.word().to_owned(),
+        state: mark.state.to_owned(),
+        name: mark.name.clone(),
+        detail: mark.detail.clone(),
+    };
+    types::Timeline {
+        name: timeline.name.clone(),
+        state: state.to_owned(),
+        since: since.map(|since| since.to_string()).unwrap_or_default(),
+        marks: timeline.marks.iter().map(mark).collect(),
+        notes: timeline.notes.clone(),
+    }
+}
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -25,6 +48,9 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
         "Policy": policy(service, volume),
         "State": state(service, entry),
     });
+    if let Some(began) = &volume.began_as {
+        status["BeganAs"] = json!({"From": began.from, "At": began.at});
+    }
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         status["UsedBytes"] = json!(usage.used);
         status["Used"] = json!(usage.used.to_string());
@@ -250,6 +276,10 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
         info.extend(driver.location(volume));
     }
     info.push(("MountPoint".to_owned(), mount_point(entry)));
+    if let Some(began) = &volume.began_as {
+        info.push(("BeganAs".to_owned(), began.from.clone()));
+        info.push(("BeganAsOf".to_owned(), began.at.to_string()));
+    }
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         info.push(("Used".to_owned(), usage.used.0.to_string()));
         if let Some(exclusive) = usage.exclusive {

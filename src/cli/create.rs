@@ -15,6 +15,7 @@ use crate::client::Client;
   windlass create pgdata --size 20G
   windlass create www --uid 33 --gid 33 --mode 0750 --protect
   windlass create pgdata-test --from pgdata@before-upgrade
+  windlass create pgdata-then --from pgdata@2h
   windlass create old-data --adopt
   windlass create pgdata --backup 's3://bucket@region/path?volume=pgdata&backup=0123456789abcdef'
 
@@ -34,8 +35,8 @@ pub struct Create {
     /// How that is mounted, as in fstab, such as noatime,discard
     #[arg(long, value_name = "OPTIONS")]
     mountopts: Option<String>,
-    /// Begin as a writable clone of a snapshot
-    #[arg(long, value_name = "VOLUME@SNAPSHOT")]
+    /// Begin as a writable clone of a snapshot, or of the volume as it was at a moment: @2h, @2026-11-20T08:00
+    #[arg(long, value_name = "VOLUME@STATE")]
     from: Option<String>,
     /// Begin as a backup, which is restored in the background
     #[arg(long, value_name = "URL")]
@@ -85,8 +86,8 @@ pub struct Create {
     /// Which of those backups are kept, such as daily=7,weekly=4
     #[arg(long = "backup.keep", value_name = "RULES")]
     backup_keep: Option<String>,
-    /// With --backup: print the name at once instead of when all is restored
-    #[arg(long, requires = "backup")]
+    /// With --backup or --from: print the name at once instead of when all is restored
+    #[arg(long)]
     detach: bool,
     #[command(flatten)]
     shown: Shown,

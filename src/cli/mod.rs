@@ -30,6 +30,7 @@ mod screen;
 mod sheet;
 mod snapshot;
 mod table;
+mod timeline;
 mod trash;
 mod trim;
 mod umount;
@@ -115,6 +116,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Policy),
     Health(health::Health),
+    Timeline(timeline::Timeline),
     Protect(protect::Protect),
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
@@ -192,6 +194,7 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Job(command) => command.run(client, screen).await,
         Command::Policy(command) => command.run(client, screen).await,
         Command::Health(command) => command.run(client, screen).await,
+        Command::Timeline(command) => command.run(client, screen).await,
         Command::Protect(command) => command.run(client, screen).await,
         Command::Unprotect(command) => command.run(client, screen).await,
         Command::Resize(command) => command.run(client, screen).await,

@@ -3,6 +3,7 @@
 pub mod failure;
 pub mod id;
 pub mod job;
+pub mod moment;
 pub mod name;
 pub mod options;
 pub mod policy;
@@ -19,6 +20,7 @@ pub mod volume;
 pub use failure::FailureKind;
 pub use id::{SnapshotId, VolumeId};
 pub use job::{Job, JobFailure, JobId, JobState, Reads, Work};
+pub use moment::Moment;
 pub use name::{Name, SnapshotRef};
 pub use options::{CreateOptions, RootDirectory};
 pub use policy::{POLICIES, Policy};
@@ -30,7 +32,7 @@ pub use size::Bytes;
 pub use span::Span;
 pub use task::{Past, Task};
 pub use time::Time;
-pub use volume::{Consistency, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume};
+pub use volume::{BeganAs, Consistency, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume};
 
 /// A value that a person gave and that windlass cannot accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -42,6 +42,9 @@ pub struct Volume {
     /// The backup that it began as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<RestoredFrom>,
+    /// What it began as, where that was another volume's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_as: Option<BeganAs>,
     /// What only its driver understands (a quota's project id, a device id).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub private: BTreeMap<String, String>,
@@ -71,6 +74,18 @@ pub struct RestoredFrom {
     pub volume: uuid::Uuid,
     /// Its name.
     pub name: String,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// Of which state of which volume a volume was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeganAs {
+    /// `<volume>@<snapshot>`, or a backup's URL without secrets.
+    pub from: String,
+    /// The moment of that state.
+    pub at: Time,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,

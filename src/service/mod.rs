@@ -25,7 +25,9 @@ mod restores;
 mod snapshots;
 mod start;
 mod stored;
+mod timeline;
 mod trash;
+mod travel;
 mod usage;
 mod uses;
 mod volumes;
@@ -48,6 +50,7 @@ pub use jobs::JobStatus;
 pub use policies::{Cared, Fare};
 pub use pool::TrimmedPool;
 pub use snapshots::Found;
+pub use timeline::{Mark, Timeline};
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
 

@@ -2,6 +2,7 @@
 
 mod backups;
 mod events;
+mod history;
 mod import;
 mod info;
 mod jobs;
@@ -39,6 +40,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/policy"),
     ("POST", "/v1/volumes/{volume}/resize"),
     ("POST", "/v1/volumes/{volume}/trim"),
+    ("GET", "/v1/volumes/{volume}/timeline"),
     ("GET", "/v1/volumes/{volume}/snapshots"),
     ("POST", "/v1/volumes/{volume}/snapshots"),
     ("GET", "/v1/snapshots/{snapshot}"),
@@ -148,6 +150,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         }
         ("POST", ["v1", "volumes", volume, "resize"]) => volumes::resize(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "trim"]) => volumes::trim(service, volume).await,
+        ("GET", ["v1", "volumes", volume, "timeline"]) => history::timeline(service, volume, query).await,
         ("GET", ["v1", "volumes", volume, "snapshots"]) => snapshots::list(service, volume).await,
         ("POST", ["v1", "volumes", volume, "snapshots"]) => {
             snapshots::create(service, volume, parse(body)?).await
@@ -192,7 +195,9 @@ fn takes_parameters(method: &str, segments: &[&str]) -> bool {
             | ("GET" | "DELETE", ["v1", "volumes", _] | ["v1", "backups"])
             | (
                 "GET",
-                ["v1", "backups", "inspect"] | ["v1", "jobs", _, "progress"]
+                ["v1", "volumes", _, "timeline"]
+                    | ["v1", "backups", "inspect"]
+                    | ["v1", "jobs", _, "progress"]
             )
     )
 }
