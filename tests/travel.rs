@@ -188,3 +188,195 @@ fn where_no_snapshot_is_as_old_a_backup_is_also_of_what_was_removed() {
     let (code, said) = daemon.fails(&["create", "x", "--from", "pg@0s"]);
     assert!(code == 3 && said.contains("there is no backup"), "{said}");
 }
+
+/// Change, old path, path and what of each line but the last.
+fn differences(daemon: &Daemon<'_>, states: &[&str]) -> (Vec<String>, Value) {
+    let said = daemon.say(&[&["diff", "-o", "json"], states].concat());
+    let mut lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let summary = lines.pop().expect("a summary")["Summary"].clone();
+    let told = lines.iter().map(|line| {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let what: Vec<&str> = line["What"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        format!(
+            "{} {}>{} {}",
+            text("Change"),
+            text("OldPath"),
+            text("Path"),
+            what.join(",")
+        )
+    });
+    (told.collect(), summary)
+}
+
+fn what_has_changed(filesystem: &str) {
+    let home = Home::on(filesystem);
+    let daemon = home.start();
+    daemon.say(&["create", "v"]);
+    let root = home.volumes().join("v");
+    let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("written");
+    fs::create_dir_all(root.join("d/deep")).expect("made");
+    for name in [
+        "keep",
+        "touched",
+        "longer",
+        "same-size",
+        "gone",
+        "moved",
+        "mode",
+        "d/x",
+        "d/deep/y",
+        "kind",
+    ] {
+        write(name, &format!("content of {name}"));
+    }
+    std::os::unix::fs::symlink("keep", root.join("link")).expect("linked");
+    let_a_second_pass();
+    daemon.say(&["snapshot", "create", "v", "--name", "a"]);
+    let (nothing, summary) = differences(&daemon, &["v@a"]);
+    assert_eq!(
+        (nothing.len(), &summary["Compared"]),
+        (0, &13.into()),
+        "{nothing:?}"
+    );
+
+    write("longer", "a content that is longer than before");
+    write("same-size", "content OF same-size");
+    write("touched", "content of touched");
+    write("new", "new");
+    fs::remove_file(root.join("gone")).expect("gone");
+    fs::rename(root.join("moved"), root.join("under-another-name")).expect("moved");
+    fs::rename(root.join("d"), root.join("e")).expect("moved");
+    fs::set_permissions(
+        root.join("mode"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .expect("changed");
+    fs::remove_file(root.join("link")).expect("gone");
+    std::os::unix::fs::symlink("touched", root.join("link")).expect("linked");
+    fs::remove_file(root.join("kind")).expect("gone");
+    fs::create_dir(root.join("kind")).expect("made");
+    write("kind/inside", "x");
+    let expected = [
+        "renamed d>e ",
+        "removed >gone ",
+        "modified >kind type",
+        "added >kind/inside ",
+        "modified >link target",
+        "modified >longer content",
+        "modified >mode mode",
+        "added >new ",
+        "modified >same-size content",
+        "renamed moved>under-another-name ",
+    ];
+    let (now, summary) = differences(&daemon, &["v@a"]);
+    assert_eq!(now, expected, "with the volume as it is");
+    assert_eq!(
+        (&summary["Modified"], &summary["Renamed"]),
+        (&5.into(), &2.into())
+    );
+    let_a_second_pass();
+    daemon.say(&["snapshot", "create", "v", "--name", "b"]);
+    assert_eq!(
+        differences(&daemon, &["v@a", "v@b"]).0,
+        expected,
+        "of two snapshots"
+    );
+    assert_eq!(differences(&daemon, &["v@b"]).0, [""; 0]);
+    let back = differences(&daemon, &["v@b", "v@a"]).0;
+    assert!(
+        back.contains(&"renamed e>d ".to_owned()) && back.contains(&"added >gone ".to_owned()),
+        "{back:?}"
+    );
+    let shown = daemon.say(&["diff", "v@a", "v@b", "-o", "table"]);
+    assert!(
+        shown.contains("A  new\n")
+            && shown.ends_with("2 added, 1 removed, 5 modified, 2 renamed; 20 names compared"),
+        "{shown}"
+    );
+
+    daemon.say(&["create", "w"]);
+    daemon.say(&["snapshot", "create", "w", "--name", "other"]);
+    for (states, code, words) in [
+        (&["v@a", "w@other"][..], 6, "of the same volume, v"),
+        (&["v@none"], 3, "does not exist"),
+        (&["v@a", "--ranges"], 7, "--ranges"),
+    ] {
+        let (got, said) = daemon.fails(&[&["diff"], states].concat());
+        assert!(got == code && said.contains(words), "{states:?}: {got} {said}");
+    }
+    // Nothing is read any more.
+    daemon.say(&["snapshot", "delete", "v@a"]);
+}
+
+#[test]
+fn what_has_changed_between_subvolumes() {
+    what_has_changed("btrfs");
+}
+
+#[test]
+fn what_has_changed_between_reflinks() {
+    what_has_changed("xfs");
+}
+
+#[test]
+fn what_has_changed_between_stored_snapshots() {
+    what_has_changed("ext4");
+}
+
+#[test]
+fn a_history_is_drawn_also_of_what_is_gone() {
+    let home = Home::on("btrfs");
+    let daemon = home.start_with(with_backups(&home));
+    daemon.say(&["create", "pg"]);
+    daemon.say(&["snapshot", "create", "pg", "--name", "s"]);
+    let backup = daemon.say(&["backup", "create", "pg", "--no-progress"]);
+    daemon.say(&["backup", "verify", &backup, "--no-progress"]);
+    let kinds = |history: &Value| -> Vec<String> {
+        let marks = history["Marks"].as_array().expect("marks").iter();
+        let mut kinds: Vec<String> = marks
+            .map(|mark| mark["Kind"].as_str().expect("a word").to_owned())
+            .collect();
+        kinds.sort();
+        kinds
+    };
+    let history = daemon.json(&["timeline", "pg"]);
+    assert_eq!(kinds(&history), ["backup", "created", "snapshot", "verification"]);
+    assert_eq!(
+        (&history["State"], &history["Notes"]),
+        (&"here".into(), &Value::Array(Vec::new()))
+    );
+    let drawn = daemon.say(&["timeline", "pg", "-o", "table"]);
+    assert!(
+        drawn.is_ascii() && drawn.contains("snapshots") && drawn.contains("now"),
+        "{drawn}"
+    );
+    assert_eq!(daemon.json(&["timeline", "pg", "--since", "0s"])["Name"], "pg");
+    // Its destination is away: what is known is shown.
+    daemon.stop();
+    fs::rename(home.path().join("backups"), home.path().join("aside")).expect("moved");
+    let daemon = home.start_with(with_backups(&home));
+    let history = daemon.json(&["timeline", "pg"]);
+    assert_eq!(kinds(&history), ["created", "snapshot", "verification"]);
+    daemon.stop();
+    fs::remove_dir_all(home.path().join("backups")).expect("gone");
+    fs::rename(home.path().join("aside"), home.path().join("backups")).expect("moved");
+    let daemon = home.start_with(with_backups(&home));
+    daemon.say(&["delete", "pg"]);
+    let history = daemon.json(&["timeline", "pg"]);
+    assert_eq!(history["State"], "trash");
+    assert!(kinds(&history).contains(&"removed".to_owned()));
+    daemon.say(&["trash", "purge", "pg"]);
+    let history = daemon.json(&["timeline", "pg"]);
+    assert_eq!(history["State"], "gone");
+    assert_eq!(kinds(&history), ["backup", "verification"]);
+    assert_eq!(daemon.fails(&["timeline", "none"]).0, 3);
+    assert_eq!(daemon.fails(&["timeline", "pg", "--since", "then"]).0, 6);
+}

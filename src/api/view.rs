@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::types;
 use super::types::TextMap;
 use crate::model;
-use crate::service::{Entry, Event, Fare, Found, JobStatus, Listed, Mark, Measured, Service, Timeline};
+use crate::service::{
+    Difference, Entry, Event, Fare, Found, JobStatus, Listed, Mark, Measured, Service, Timeline,
+};
 
 /// A volume's history.
 pub fn timeline(timeline: &Timeline, since: Option<model::Time>) -> types::Timeline {
@@ -30,6 +32,43 @@ pub fn timeline(timeline: &Timeline, since: Option<model::Time>) -> types::Timel
         marks: timeline.marks.iter().map(mark).collect(),
         notes: timeline.notes.clone(),
     }
+}
+
+/// One line of a comparison.
+pub fn difference(difference: &Difference) -> types::Difference {
+    let text = |path: &std::path::Path| path.display().to_string();
+    let mut line = types::Difference::default();
+    match difference {
+        Difference::Change(change) => {
+            line.change = change.how.word().to_owned();
+            line.path = text(&change.path);
+            line.old_path = change.old_path.as_deref().map(text).unwrap_or_default();
+            line.kind = change.kind.to_owned();
+            line.what = change.what.iter().map(|what| (*what).to_owned()).collect();
+            (line.old_bytes, line.bytes) = (change.old_bytes, change.bytes);
+        }
+        Difference::Range { offset, bytes } => {
+            line.change = "range".to_owned();
+            (line.offset, line.bytes) = (Some(*offset), *bytes);
+        }
+        Difference::Summary(summary) => {
+            line.change = "summary".to_owned();
+            line.bytes = summary.bytes;
+            line.summary = Some(types::DifferenceSummary {
+                compared: summary.compared,
+                added: summary.added,
+                removed: summary.removed,
+                modified: summary.modified,
+                renamed: summary.renamed,
+                ranges: summary.ranges,
+            });
+        }
+        Difference::Failed(error) => {
+            line.change = "failed".to_owned();
+            line.failure = Some(super::error::failure(error));
+        }
+    }
+    line
 }
 
 /// Docker's `Status`, shown by `docker volume inspect`.
@@ -316,6 +355,7 @@ fn schedule(fare: &Fare) -> (String, types::Schedule) {
         tried_at: time(fare.past.tried),
         failures: fare.past.failures,
         error: fare.past.error.clone().unwrap_or_default(),
+        seconds: fare.past.took.map_or(0, |took| took.duration().as_secs()),
     };
     (fare.task.word().to_owned(), shown)
 }

@@ -80,6 +80,9 @@ pub struct Create {
     /// When backups are made, such as @daily
     #[arg(long = "backup.schedule", value_name = "SCHEDULE")]
     backup_schedule: Option<String>,
+    /// When the newest backup is restored aside, to see that it can be, such as weekly
+    #[arg(long = "backup.drill", value_name = "SCHEDULE")]
+    backup_drill: Option<String>,
     /// How old the last backup may be, instead of a schedule, such as 4h
     #[arg(long = "backup.rpo", value_name = "SPAN")]
     backup_rpo: Option<String>,
@@ -144,6 +147,7 @@ impl Create {
             ("backup.dest", self.backup_dest),
             ("backup.schedule", self.backup_schedule),
             ("backup.rpo", self.backup_rpo),
+            ("backup.drill", self.backup_drill),
             ("backup.keep", self.backup_keep),
             ("backup", self.backup),
             ("s3-endpoint", self.s3_endpoint),

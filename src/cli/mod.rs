@@ -9,6 +9,8 @@ mod completions;
 mod create;
 mod daemon;
 mod delete;
+mod diff;
+mod drill;
 mod error;
 mod events;
 mod exit;
@@ -117,6 +119,8 @@ enum Command {
     Policy(policy::Policy),
     Health(health::Health),
     Timeline(timeline::Timeline),
+    Drill(drill::Drill),
+    Diff(diff::Diff),
     Protect(protect::Protect),
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
@@ -194,6 +198,8 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Job(command) => command.run(client, screen).await,
         Command::Policy(command) => command.run(client, screen).await,
         Command::Health(command) => command.run(client, screen).await,
+        Command::Diff(command) => command.run(client, screen).await,
+        Command::Drill(command) => command.run(client, screen).await,
         Command::Timeline(command) => command.run(client, screen).await,
         Command::Protect(command) => command.run(client, screen).await,
         Command::Unprotect(command) => command.run(client, screen).await,

@@ -24,6 +24,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "where the volume is backed up to; the daemon's backup-dest by default",
     ),
     (
+        "backup.drill",
+        "when the newest backup is restored aside and compared, to see that it can be: weekly, @monthly",
+    ),
+    (
         "backup.keep",
         "which of the backups made by schedule are kept, e.g. daily=7,weekly=4,monthly=12",
     ),

@@ -99,6 +99,8 @@ macro_rules! policies {
 policies! {
     /// Where backups go.
     "backup.dest" backup_dest: String = url;
+    /// When the newest one is restored aside, to see that it can be.
+    "backup.drill" backup_drill: Schedule = Schedule::parse;
     /// Which of those made by schedule are kept; all, without it.
     "backup.keep" backup_keep: Keep = Keep::parse;
     /// How old the last one may be, instead of a schedule.
@@ -166,8 +168,9 @@ impl fmt::Display for Policy {
 mod tests {
     use super::*;
 
-    const VALUES: [(&str, &str); 8] = [
+    const VALUES: [(&str, &str); 9] = [
         ("backup.dest", "s3://b@r/p"),
+        ("backup.drill", "weekly"),
         ("backup.keep", "daily=7"),
         ("backup.schedule", "@daily"),
         ("on-remove", "keep"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Time};
+use super::{Name, Span, Time};
 
 /// A sort of such work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,17 +11,20 @@ pub enum Task {
     Snapshot,
     /// A backup by `backup.schedule` or `backup.rpo`.
     Backup,
+    /// A restore drill by `backup.drill`.
+    Drill,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Snapshot, Self::Backup];
+    pub const ALL: [Self; 3] = [Self::Snapshot, Self::Backup, Self::Drill];
 
     /// As records, events and answers write it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
             Self::Backup => "backup",
+            Self::Drill => "drill",
         }
     }
 
@@ -46,6 +49,9 @@ pub struct Past {
     /// Why the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How long the last one took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<Span>,
 }
 
 impl Past {
@@ -57,13 +63,23 @@ impl Past {
                 tried: Some(begun),
                 failures: 0,
                 error: None,
+                took: None,
             },
             Err(why) => Self {
                 tried: Some(begun),
                 failures: self.failures.saturating_add(1),
                 error: Some(why),
+                took: None,
                 ..self
             },
+        }
+    }
+
+    /// With the time that the last one took.
+    pub fn lasting(self, took: Span) -> Self {
+        Self {
+            took: Some(took),
+            ..self
         }
     }
 }
@@ -74,6 +90,8 @@ impl Task {
         match self {
             Self::Snapshot => "scheduled-",
             Self::Backup => "scheduled-backup-",
+            // It takes none.
+            Self::Drill => "scheduled-drill-",
         }
     }
 

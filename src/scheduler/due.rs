@@ -21,6 +21,7 @@ pub fn rule(policy: &Policy, task: Task) -> Option<Rule<'_>> {
             let schedule = policy.backup_schedule.as_ref().map(Rule::At);
             schedule.or(policy.backup_rpo.map(Rule::Within))
         }
+        Task::Drill => policy.backup_drill.as_ref().map(Rule::At),
     }
 }
 
@@ -266,7 +267,7 @@ mod tests {
         #[test]
         fn it_never_runs_away(last in 0_i64..1_000_000, failures in 0_u32..50, tried in 0_i64..1_000_000, now in 0_i64..1_000_000) {
             let every = schedule("every 10m");
-            let past = Past { succeeded: Some(at(last)), tried: Some(at(tried)), failures, error: None };
+            let past = Past { succeeded: Some(at(last)), tried: Some(at(tried)), failures, ..Past::default() };
             let due = next(Rule::At(&every), at(0), &past, at(now), &TimeZone::UTC).expect("there is always a next");
             prop_assert!(due >= at(last.min(now) + 10 * MINUTE));
             prop_assert!(due <= at(now + 2 * HOUR), "and it is never given up");

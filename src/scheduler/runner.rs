@@ -57,7 +57,7 @@ fn plan(service: &Service, turns: &[Arc<Semaphore>; 2]) -> Duration {
         }
         let turns = match cared.task {
             Task::Snapshot => turns[0].clone(),
-            Task::Backup => turns[1].clone(),
+            Task::Backup | Task::Drill => turns[1].clone(),
         };
         let service = service.clone();
         tokio::spawn(async move {

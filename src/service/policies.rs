@@ -11,7 +11,8 @@ use super::repositories::Place;
 use super::{BackupWish, Entry, Result, Service, ServiceError};
 use crate::engine::EngineError;
 use crate::model::{
-    InvalidValue, JobState, POLICIES, Past, Policy, SnapshotRef, Task, Time, Volume, VolumeId, Work, nearest,
+    InvalidValue, JobId, JobState, POLICIES, Past, Policy, SnapshotRef, Span, Task, Time, Volume, VolumeId,
+    Work, nearest,
 };
 use crate::scheduler::due::{self, Health};
 
@@ -35,6 +36,21 @@ const PRUNE: Duration = Duration::from_secs(86_400);
 impl Care {
     fn locked(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what became of a task that is not at work any more; all that became of it.
+    pub fn add(
+        &self,
+        volume: VolumeId,
+        task: Task,
+        begun: Time,
+        took: Span,
+        done: std::result::Result<(), String>,
+    ) -> Past {
+        let mut known = self.locked();
+        let past = known.pasts.entry((volume, task)).or_default();
+        *past = past.clone().and(begun, done).lasting(took);
+        past.clone()
     }
 
     /// Whether the last prune of a volume's backups is a day ago, or was made by a former run.
@@ -147,8 +163,10 @@ impl Service {
         let policy = volume.policy.clone().or(&settings.policy);
         let known = self.0.care.locked();
         let tasks = Task::ALL.into_iter().filter_map(|task| {
-            let rule = due::rule(&policy, task)?;
             let past = known.pasts.get(&(volume.id, task)).cloned().unwrap_or_default();
+            let Some(rule) = due::rule(&policy, task) else {
+                return by_hand(task, past);
+            };
             let since = since(volume);
             Some(Fare {
                 task,
@@ -231,19 +249,8 @@ impl Service {
             self.events()
                 .emit("warning", &cared.volume.name, &[("message", message)]);
         }
-        let past = {
-            let mut known = self.0.care.locked();
-            known.at_work.remove(&key);
-            let past = known.pasts.entry(key).or_default();
-            *past = past.clone().and(begun, done);
-            past.clone()
-        };
-        if let Err(error) = self
-            .blocking(move |inner| Ok(inner.state.put_past(key.0, task, &past)?))
-            .await
-        {
-            log::error!("{error}");
-        }
+        self.remember_past(key.0, task, begun, done).await;
+        self.0.care.locked().at_work.remove(&key);
         self.0.policies_changed.notify_one();
     }
 
@@ -266,6 +273,16 @@ impl Service {
             Task::Backup => {
                 self.back_up_by_policy(&volume, &policy).await?;
                 self.thin_out_backups(&volume, &policy).await
+            }
+            Task::Drill => {
+                let job = self.begin_drill(&volume, true).await?.job.id;
+                let ended = self.end_of(job).await;
+                if self.known(&volume.name).is_err() {
+                    // It was removed meanwhile.
+                    return Ok(false);
+                }
+                ended?;
+                Ok(())
             }
         };
         // What was to be made is there. Too many of them is another matter, and the next time makes up for it.
@@ -319,6 +336,11 @@ impl Service {
                 self.back_up(wish).await?.job.id
             }
         };
+        self.end_of(job).await
+    }
+
+    /// Waits until a job has ended well.
+    async fn end_of(&self, job: JobId) -> Result<()> {
         let ended = loop {
             let status = self.wait_for_job(job, Duration::from_secs(3600)).await?;
             if status.job.state.is_final() {
@@ -384,12 +406,26 @@ impl Service {
         Ok(())
     }
 
-    fn scheduled_backup_of(&self, volume: &Volume) -> Option<crate::model::JobId> {
+    fn scheduled_backup_of(&self, volume: &Volume) -> Option<JobId> {
         self.0.jobs.find(|work| {
             matches!(work, Work::Backup { volume_id, snapshot, .. }
                 if *volume_id == volume.id && Task::Backup.has_made(snapshot.as_str()))
         })
     }
+}
+
+/// How a task fares that no policy asks for: only drills have a past then, which is worth telling.
+fn by_hand(task: Task, past: Past) -> Option<Fare> {
+    let health = match past.failures {
+        0 => Health::Ok,
+        _ => Health::Failing,
+    };
+    (task == Task::Drill && past.tried.is_some()).then_some(Fare {
+        task,
+        health,
+        next: None,
+        past,
+    })
 }
 
 /// When the policy began to hold.

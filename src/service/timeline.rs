@@ -52,6 +52,8 @@ pub enum MarkKind {
     Backup,
     /// A look whether backups can be restored.
     Verification,
+    /// A backup that was restored to see that it can be.
+    Drill,
     /// The volume was removed.
     Removed,
 }
@@ -64,6 +66,7 @@ impl MarkKind {
             Self::Snapshot => "snapshot",
             Self::Backup => "backup",
             Self::Verification => "verification",
+            Self::Drill => "drill",
             Self::Removed => "removed",
         }
     }
@@ -121,6 +124,7 @@ impl Service {
             Work::Backup { volume, .. } if *volume == of.name && job.state != JobState::Done => {
                 MarkKind::Backup
             }
+            Work::Drill { volume, .. } if *volume == of.name => MarkKind::Drill,
             Work::Verify { target, .. } if self.concerns(target, of) => MarkKind::Verification,
             _ => return None,
         };

@@ -225,6 +225,9 @@ impl Service {
                 .is_ok_and(|entry| !this.policy_of(&entry.volume).is_protected())
             {
                 this.cancel_restore_of(&name).await;
+                if let Ok(entry) = this.known(&name) {
+                    this.cancel_drill_of(&entry.volume).await;
+                }
             }
             let held = this.0.locks.lock(name.as_str()).await;
             let entry = match this.look_up_surely(&name).await {

@@ -40,6 +40,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/policy"),
     ("POST", "/v1/volumes/{volume}/resize"),
     ("POST", "/v1/volumes/{volume}/trim"),
+    ("POST", "/v1/volumes/{volume}/drill"),
     ("GET", "/v1/volumes/{volume}/timeline"),
     ("GET", "/v1/volumes/{volume}/snapshots"),
     ("POST", "/v1/volumes/{volume}/snapshots"),
@@ -48,6 +49,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/snapshots/{snapshot}/revert"),
     ("POST", "/v1/snapshots/{snapshot}/mount"),
     ("POST", "/v1/snapshots/{snapshot}/umount"),
+    ("GET", "/v1/diff"),
     ("GET", "/v1/pool"),
     ("POST", "/v1/pool/check"),
     ("POST", "/v1/pool/repair"),
@@ -150,6 +152,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         }
         ("POST", ["v1", "volumes", volume, "resize"]) => volumes::resize(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "trim"]) => volumes::trim(service, volume).await,
+        ("POST", ["v1", "volumes", volume, "drill"]) => backups::drill(service, volume).await,
         ("GET", ["v1", "volumes", volume, "timeline"]) => history::timeline(service, volume, query).await,
         ("GET", ["v1", "volumes", volume, "snapshots"]) => snapshots::list(service, volume).await,
         ("POST", ["v1", "volumes", volume, "snapshots"]) => {
@@ -162,6 +165,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
             snapshots::mount(service, snapshot, parse(body)?).await
         }
         ("POST", ["v1", "snapshots", snapshot, "umount"]) => snapshots::unmount(service, snapshot).await,
+        ("GET", ["v1", "diff"]) => history::diff(service, query).await,
         ("GET", ["v1", "pool"]) => pool::status(service).await,
         ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
         ("POST", ["v1", "pool", "repair"]) => pool::repair(service).await,
@@ -191,7 +195,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
 fn takes_parameters(method: &str, segments: &[&str]) -> bool {
     matches!(
         (method, segments),
-        ("GET", ["v1", "info" | "volumes" | "events"])
+        ("GET", ["v1", "info" | "volumes" | "events" | "diff"])
             | ("GET" | "DELETE", ["v1", "volumes", _] | ["v1", "backups"])
             | (
                 "GET",
