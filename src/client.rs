@@ -20,9 +20,9 @@ use serde::de::IgnoredAny;
 use crate::api::types::{
     Backup, BackupList, ChangePolicy, CheckedPool, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume,
     Created, Difference, Event, ExtendPool, Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume,
-    Mounted, Pool, PruneBackups, Removed, RepairedPool, ResizeVolume, Snapshot, SnapshotEntry, Timeline,
-    Trashed, TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume,
-    VolumeList,
+    Mounted, Pool, PruneBackups, Removed, RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry,
+    Timeline, Trashed, TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups,
+    Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -243,6 +243,21 @@ impl Client {
     ) -> Result<Volume, ClientError> {
         self.post(Route::new("volumes").segment(reference).word("policy"), changes)
             .await
+    }
+
+    /// What a volume's policy keeps of its snapshots and backups.
+    pub async fn retention(&self, reference: &str) -> Result<Retention, ClientError> {
+        self.read(Route::new("volumes").segment(reference).word("retention"))
+            .await
+    }
+
+    /// Has a task of a volume's policy done as soon as there is a turn.
+    pub async fn ask_for_task(&self, reference: &str, task: &str) -> Result<Volume, ClientError> {
+        let route = Route::new("volumes")
+            .segment(reference)
+            .word("tasks")
+            .segment(task);
+        self.act(route).await
     }
 
     /// Makes a volume larger.

@@ -46,7 +46,7 @@ fn job(daemon: &Daemon, id: &str) -> Value {
 /// Waits until something holds.
 #[track_caller]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(20);
+    let give_up = Instant::now() + Duration::from_secs(100);
     while !holds() {
         assert!(Instant::now() < give_up, "{what} did not come");
         std::thread::sleep(Duration::from_millis(20));

@@ -51,6 +51,7 @@ fn request(kind: Kind, size: u64, snapshot: u128) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

@@ -838,6 +838,27 @@ fn policies(caller: &mut Caller) {
     assert_eq!(shown["Health"], "waiting");
     let listed = caller.good("GET", VOLUMES, VOLUMES, None);
     assert_eq!(listed["a"]["Schedules"]["snapshot"]["Health"], "waiting");
+    const TASK: &str = "/v1/volumes/{volume}/tasks/{task}";
+    let shown = caller.good("POST", TASK, "/v1/volumes/a/tasks/snapshot", None);
+    assert_eq!(shown["Schedules"]["snapshot"]["AtWork"], true);
+    caller.bad((400, "Invalid"), "POST", TASK, "/v1/volumes/a/tasks/backup", None);
+    caller.bad(
+        (404, "NotFound"),
+        "POST",
+        TASK,
+        "/v1/volumes/none/tasks/snapshot",
+        None,
+    );
+    const RETENTION: &str = "/v1/volumes/{volume}/retention";
+    let kept = caller.good("GET", RETENTION, "/v1/volumes/a/retention", None);
+    assert!(kept["Snapshots"].is_array(), "{kept}");
+    caller.bad(
+        (404, "NotFound"),
+        "GET",
+        RETENTION,
+        "/v1/volumes/none/retention",
+        None,
+    );
     for wish in [
         json!({"Set": {"snapshot.schedule": "soon"}}),
         json!({"Set": {"snapshot.schedule": "@daily"}, "Unset": ["snapshot.schedule"]}),

@@ -159,6 +159,7 @@ fn request(kind: Kind, volume: &str, size: u64) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

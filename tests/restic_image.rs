@@ -88,6 +88,7 @@ fn back_up(repository: &Repository, image: &[u8], number: u128, changed: Option<
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     };
     block(repository, &request, &source, &Arc::default()).expect("backed up")
 }

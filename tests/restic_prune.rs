@@ -148,6 +148,7 @@ fn request(size: u64, number: u32) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

@@ -227,6 +227,7 @@ fn restic_restores_what_we_back_up_and_its_next_backup_finds_nothing_new() {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     };
     let made = backup::tree::tree(&repository, &request, &restic.source(), &Arc::default());
     let (report, counts) = made.expect("backed up");

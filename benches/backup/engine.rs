@@ -90,5 +90,6 @@ fn request(kind: Kind, snapshot: u64) -> Request {
         hostname: "bench".to_owned(),
         level: COMPRESSION_LEVEL,
         adopts: true,
+        only_if_changed: false,
     }
 }

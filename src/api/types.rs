@@ -110,6 +110,8 @@ pub struct Schedule {
     /// How long the last one took, in seconds.
     #[serde(default)]
     pub seconds: u64,
+    /// Whether it is being done, or was asked for and waits for its turn.
+    pub at_work: bool,
 }
 
 /// A snapshot within its volume.
@@ -336,6 +338,30 @@ pub struct TimelineMark {
     pub name: String,
     /// Why it failed, or how far it is; may be empty.
     pub detail: String,
+}
+
+/// `GET /v1/volumes/{volume}/retention`: what the policy keeps now, and what its next turn takes away; the oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Retention {
+    /// The volume's snapshots.
+    pub snapshots: Vec<Judged>,
+    /// Its backups at the policy's destination.
+    pub backups: Vec<Judged>,
+}
+
+/// A snapshot or a backup, and what becomes of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Judged {
+    /// The snapshot's name, or the backup's URL.
+    pub name: String,
+    /// When it was taken.
+    pub created_at: String,
+    /// Whether it stays.
+    pub kept: bool,
+    /// Why it stays: rules by their words, `not by schedule`, or `no rule`.
+    pub why: Vec<String>,
 }
 
 /// `POST /v1/volumes/{volume}/resize`.
@@ -629,7 +655,7 @@ pub struct Backup {
 pub struct CreateBackup {
     /// A snapshot, or a volume of which one is taken first.
     pub snapshot: String,
-    /// Where to; the daemon's `backup-dest` without one.
+    /// Where to; without one the volume's `backup.dest`, or the daemon's `backup-dest`.
     #[serde(default)]
     pub destination: Option<String>,
     /// The S3 service, where it is not Amazon's or the destination's.
@@ -638,6 +664,9 @@ pub struct CreateBackup {
     /// Take the repository over from the volume that it belongs to.
     #[serde(default)]
     pub take_over: bool,
+    /// No new backup where the volume is as the newest one has it.
+    #[serde(default)]
+    pub only_if_changed: bool,
 }
 
 /// `POST /v1/backups/verify`.
@@ -763,6 +792,9 @@ pub struct JobResult {
     /// The volume that was restored.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volume_name: String,
+    /// True where nothing has changed: the backup is an older one, which stays the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unchanged: Option<bool>,
     /// Files in the backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,

@@ -8,7 +8,8 @@ use super::types;
 use super::types::TextMap;
 use crate::model;
 use crate::service::{
-    Difference, Entry, Event, Fare, Found, JobStatus, Listed, Mark, Measured, Service, Timeline,
+    Difference, Entry, Event, Fare, Found, JobStatus, Judged, Listed, Mark, Measured, Retention, Service,
+    Timeline,
 };
 
 /// A volume's history.
@@ -341,6 +342,20 @@ fn policy(service: &Service, volume: &model::Volume) -> BTreeMap<String, String>
     in_force.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
+/// What a policy keeps.
+pub(super) fn retention(retention: &Retention) -> types::Retention {
+    let judged = |judged: &Judged| types::Judged {
+        name: judged.name.clone(),
+        created_at: judged.created.to_string(),
+        kept: !judged.why.is_empty(),
+        why: judged.why.iter().map(|why| (*why).to_owned()).collect(),
+    };
+    types::Retention {
+        snapshots: retention.snapshots.iter().map(judged).collect(),
+        backups: retention.backups.iter().map(judged).collect(),
+    }
+}
+
 fn worst(fares: &[Fare]) -> String {
     let worst = fares.iter().map(|fare| fare.health).max();
     worst.map_or_else(String::new, |health| health.word().to_owned())
@@ -356,6 +371,7 @@ fn schedule(fare: &Fare) -> (String, types::Schedule) {
         failures: fare.past.failures,
         error: fare.past.error.clone().unwrap_or_default(),
         seconds: fare.past.took.map_or(0, |took| took.duration().as_secs()),
+        at_work: fare.at_work,
     };
     (fare.task.word().to_owned(), shown)
 }

@@ -47,12 +47,15 @@ struct Create {
     /// VOLUME@SNAPSHOT, a snapshot's name, or a volume, of which a snapshot is taken first
     #[arg(value_parser = reference(), value_name = "SNAPSHOT")]
     of: String,
-    /// Where to [default: the daemon's backup-dest]
+    /// Where to [default: the volume's backup.dest, or the daemon's backup-dest]
     #[arg(long, value_name = "URL")]
     dest: Option<String>,
     /// Take the repository over from the volume that it belongs to, if that volume is no more
     #[arg(long)]
     take_over: bool,
+    /// Make none where the volume is as its newest backup there has it, whose URL is printed then
+    #[arg(long)]
+    if_changed: bool,
     /// Print the job's number at once instead of the backup's URL at the end
     #[arg(long)]
     detach: bool,
@@ -204,6 +207,7 @@ impl Create {
             destination: self.dest,
             endpoint,
             take_over: self.take_over,
+            only_if_changed: self.if_changed,
         };
         let job = client.create_backup(&wish).await?;
         if self.detach {

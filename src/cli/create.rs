@@ -89,6 +89,18 @@ pub struct Create {
     /// Which of those backups are kept, such as daily=7,weekly=4
     #[arg(long = "backup.keep", value_name = "RULES")]
     backup_keep: Option<String>,
+    /// Whether the backups are encrypted [default: as the daemon's backup-encrypt says]
+    #[arg(long = "backup.encrypt", value_name = "BOOL")]
+    backup_encrypt: Option<String>,
+    /// The most that a backup may send in a second, such as 20M
+    #[arg(long = "backup.limit", value_name = "SIZE")]
+    backup_limit: Option<String>,
+    /// How it is seen to that backups can be restored: sample, full=@weekly, or both
+    #[arg(long = "backup.verify", value_name = "WHAT")]
+    backup_verify: Option<String>,
+    /// When the space of removed files goes back to the pool
+    #[arg(long = "trim.schedule", value_name = "SCHEDULE")]
+    trim_schedule: Option<String>,
     /// With --backup or --from: print the name at once instead of when all is restored
     #[arg(long)]
     detach: bool,
@@ -145,6 +157,10 @@ impl Create {
             ("snapshot.schedule", self.snapshot_schedule),
             ("snapshot.keep", self.snapshot_keep),
             ("backup.dest", self.backup_dest),
+            ("backup.encrypt", self.backup_encrypt),
+            ("backup.limit", self.backup_limit),
+            ("backup.verify", self.backup_verify),
+            ("trim.schedule", self.trim_schedule),
             ("backup.schedule", self.backup_schedule),
             ("backup.rpo", self.backup_rpo),
             ("backup.drill", self.backup_drill),

@@ -102,6 +102,12 @@ pub struct DaemonArgs {
     /// How many backups, and how many restores, run at once [default: 2]
     #[arg(long, value_name = "NUMBER")]
     pub jobs: Option<String>,
+    /// How many scheduled jobs work on one destination at once [default: as many as at all]
+    #[arg(long, value_name = "NUMBER")]
+    pub jobs_per_destination: Option<String>,
+    /// The longest that scheduled backups wait, so that not all begin in one moment [default: 1m]
+    #[arg(long, value_name = "SPAN")]
+    pub schedule_spread: Option<String>,
     /// How long a mount waits for a volume that is being restored [default: 25s]
     #[arg(long, value_name = "SPAN")]
     pub mount_wait: Option<String>,
@@ -163,6 +169,7 @@ impl DaemonArgs {
                 one(self.ignore_docker_delete.map(|v| v.to_string())),
             ),
             ("jobs", one(self.jobs.clone())),
+            ("jobs-per-destination", one(self.jobs_per_destination.clone())),
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
             ("managed-plugin", one(self.managed_plugin.map(|v| v.to_string()))),
@@ -170,6 +177,7 @@ impl DaemonArgs {
             ("mount-wait", one(self.mount_wait.clone())),
             ("on-remove", one(self.on_remove.clone())),
             ("root", one(self.root.as_deref().map(text))),
+            ("schedule-spread", one(self.schedule_spread.clone())),
             ("state-id", one(self.state_id.clone())),
             ("time-zone", one(self.time_zone.clone())),
             ("trash-ttl", one(self.trash_ttl.clone())),

@@ -1,15 +1,20 @@
 //! `windlass job`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::progress::{self, Shown};
 use super::screen::ago;
 use super::sheet::Sheet;
 use super::table::{Shrink, Table, Text};
-use super::{Error, Screen};
-use crate::api::types::Job as Answer;
-use crate::client::Client;
+use super::{Error, Screen, reference};
+use crate::api::types::{Failure, Job as Answer, Kind};
+use crate::client::{Client, ClientError};
 use crate::model::Time;
+
+/// So often is looked whether a task has ended.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Show, await and cancel long work: backups, restores, verifications
 #[derive(Debug, Subcommand)]
@@ -17,6 +22,7 @@ use crate::model::Time;
   windlass job list
   windlass job wait 7 && echo restored
   windlass job inspect 7 -o json | jq .Result
+  windlass job run pgdata backup
 
 A job goes on when the command that began it has gone, and is taken up again when the daemon was
 restarted in the middle. The daemon remembers the latest hundred that ended.")]
@@ -25,6 +31,7 @@ pub enum Job {
     Inspect(Inspect),
     Wait(Wait),
     Cancel(Cancel),
+    Run(Run),
 }
 
 /// List the jobs that the daemon knows
@@ -34,6 +41,7 @@ pub struct List {}
 
 /// Show all about a job, with its log
 #[derive(Debug, Args)]
+#[command(visible_alias = "show")]
 pub struct Inspect {
     /// The job's number
     id: i64,
@@ -46,6 +54,48 @@ pub struct Wait {
     id: i64,
     #[command(flatten)]
     shown: Shown,
+}
+
+/// Do a task of a volume's policy now, and wait for its end
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Name, UUID or beginning of the UUID
+    #[arg(value_parser = reference())]
+    volume: String,
+    /// The task, such as snapshot, backup, verify or trim: 'windlass health' shows those of each volume
+    task: String,
+    /// Do not wait
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Run {
+    async fn run(self, client: &Client, screen: &mut Screen) -> Result<(), Error> {
+        let volume = client.ask_for_task(&self.volume, &self.task).await?;
+        let name = volume.name;
+        let mut now = volume.schedules.get(&self.task).cloned().unwrap_or_default();
+        while !self.detach && now.at_work {
+            tokio::time::sleep(LOOK).await;
+            let mut volume = client.volume(&name).await?;
+            now = volume.schedules.remove(&self.task).unwrap_or_default();
+        }
+        if screen.json_asked() {
+            screen.value(&now)?;
+        }
+        match now.failures {
+            _ if self.detach => Ok(()),
+            0 => Ok(()),
+            _ => Err(ClientError::Failure(Failure {
+                kind: Kind::Internal,
+                message: format!("the {} of volume {name} failed: {}", self.task, now.error),
+                hint: format!(
+                    "'windlass job list' shows its job, if it had one; it is tried again at {}",
+                    now.next_at
+                ),
+            })
+            .into()),
+        }
+    }
 }
 
 /// End a job
@@ -87,6 +137,7 @@ impl Job {
                     false => Ok(()),
                 }
             }
+            Self::Run(run) => run.run(client, screen).await,
             Self::Cancel(Cancel { id }) => {
                 let job = client.cancel_job(id).await?;
                 if screen.json_asked() {

@@ -116,6 +116,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "how many backups, and how many restores, run at once (2)",
     },
     Setting {
+        name: "jobs-per-destination",
+        reloads: true,
+        about: "how many scheduled jobs work on one destination at once (as many as at all)",
+    },
+    Setting {
         name: "log",
         reloads: false,
         about: "a file for the log instead of standard output",
@@ -149,6 +154,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "root",
         reloads: false,
         about: "the state directory (/var/lib/windlass)",
+    },
+    Setting {
+        name: "schedule-spread",
+        reloads: true,
+        about: "the longest that scheduled backups wait, so that not all begin in one moment (1m)",
     },
     Setting {
         name: "state-id",

@@ -43,6 +43,9 @@ pub enum Work {
         /// Take the repository over from the volume that it belongs to.
         #[serde(default)]
         take_over: bool,
+        /// No new backup where the volume is as the newest one has it.
+        #[serde(default)]
+        only_if_changed: bool,
     },
     /// Fills a new volume from a backup.
     Restore {

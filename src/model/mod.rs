@@ -15,6 +15,7 @@ pub mod size;
 pub mod span;
 pub mod task;
 pub mod time;
+pub mod verification;
 pub mod volume;
 
 pub use failure::FailureKind;
@@ -32,6 +33,7 @@ pub use size::Bytes;
 pub use span::Span;
 pub use task::{Past, Task};
 pub use time::Time;
+pub use verification::Verification;
 pub use volume::{BeganAs, Consistency, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume};
 
 /// A value that a person gave and that windlass cannot accept.

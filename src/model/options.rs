@@ -28,8 +28,16 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "when the newest backup is restored aside and compared, to see that it can be: weekly, @monthly",
     ),
     (
+        "backup.encrypt",
+        "true or false: whether the volume's backups are encrypted; the daemon's backup-encrypt by default",
+    ),
+    (
         "backup.keep",
         "which of the backups made by schedule are kept, e.g. daily=7,weekly=4,monthly=12",
+    ),
+    (
+        "backup.limit",
+        "the most that a backup of the volume may send in a second, e.g. 20M",
     ),
     (
         "backup.rpo",
@@ -38,6 +46,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     (
         "backup.schedule",
         "when the volume is backed up: @daily, 'every 6h', or a cron expression",
+    ),
+    (
+        "backup.verify",
+        "sample: look at each backup made by schedule; full=@weekly: read every byte so often; or both",
     ),
     (
         "driver",
@@ -84,6 +96,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     (
         "trash-ttl",
         "how long the trash keeps the volume once removed, e.g. 7d",
+    ),
+    (
+        "trim.schedule",
+        "when the space of removed files goes back to the pool, e.g. @weekly (driver devicemapper)",
     ),
     ("uid", "user id of the volume's root directory"),
     (

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::options::{boolean, url};
-use super::{InvalidValue, Keep, OnRemove, Schedule, Span, Time};
+use super::{Bytes, InvalidValue, Keep, OnRemove, Schedule, Span, Time, Verification};
 
 /// What an option is set to so that a default of the daemon does not hold for a volume.
 const NONE: &str = "none";
@@ -34,12 +34,12 @@ macro_rules! policies {
         }
 
         impl Policy {
-            /// Sets the option, and says whether it is one of [`POLICIES`]. `none` is a value of all whose names have a dot.
+            /// Sets the option, and says whether it is one of [`POLICIES`]. `none` is a value of most whose names have a dot.
             ///
             /// # Errors
             /// A value that it cannot take.
             pub fn set(&mut self, name: &str, value: &str) -> Result<bool, InvalidValue> {
-                if value == NONE && name.contains('.') && self.unset(name) {
+                if value == NONE && takes_none(name) && self.unset(name) {
                     self.without.insert(name.to_owned());
                     return Ok(true);
                 }
@@ -96,17 +96,28 @@ macro_rules! policies {
     };
 }
 
+/// Not where it could be taken for another thing: for backups that are not encrypted.
+fn takes_none(option: &str) -> bool {
+    option.contains('.') && option != "backup.encrypt"
+}
+
 policies! {
     /// Where backups go.
     "backup.dest" backup_dest: String = url;
     /// When the newest one is restored aside, to see that it can be.
     "backup.drill" backup_drill: Schedule = Schedule::parse;
+    /// Whether they are encrypted; as the daemon's `backup-encrypt` says, without it.
+    "backup.encrypt" backup_encrypt: bool = boolean;
     /// Which of those made by schedule are kept; all, without it.
     "backup.keep" backup_keep: Keep = Keep::parse;
+    /// The most bytes that a backup may send in a second.
+    "backup.limit" backup_limit: Bytes = rate;
     /// How old the last one may be, instead of a schedule.
     "backup.rpo" backup_rpo: Span = objective;
     /// When they are made.
     "backup.schedule" backup_schedule: Schedule = Schedule::parse;
+    /// How it is seen to that they can be restored.
+    "backup.verify" backup_verify: Verification = Verification::parse;
     /// What becomes of the data when the volume is removed.
     "on-remove" on_remove: OnRemove = OnRemove::parse;
     /// Refuse removal.
@@ -117,6 +128,8 @@ policies! {
     "snapshot.schedule" snapshot_schedule: Schedule = Schedule::parse;
     /// How long the trash keeps it.
     "trash-ttl" trash_ttl: Span = Span::parse;
+    /// When the space of removed files goes back to the pool.
+    "trim.schedule" trim_schedule: Schedule = Schedule::parse;
 }
 
 impl Policy {
@@ -138,6 +151,17 @@ impl Policy {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+fn rate(option: &str, value: &str) -> Result<Bytes, InvalidValue> {
+    match Bytes::parse(option, value)? {
+        rate if rate.0 >= 1024 => Ok(rate),
+        _ => Err(InvalidValue::Value {
+            option: option.to_owned(),
+            value: value.to_owned(),
+            expected: "at least 1K (bytes in a second)".to_owned(),
+        }),
     }
 }
 
@@ -168,16 +192,21 @@ impl fmt::Display for Policy {
 mod tests {
     use super::*;
 
-    const VALUES: [(&str, &str); 9] = [
+    /// All but `backup.rpo`, which excludes one of them.
+    const VALUES: [(&str, &str); POLICIES.len() - 1] = [
         ("backup.dest", "s3://b@r/p"),
         ("backup.drill", "weekly"),
+        ("backup.encrypt", "false"),
         ("backup.keep", "daily=7"),
+        ("backup.limit", "20M"),
         ("backup.schedule", "@daily"),
+        ("backup.verify", "sample,full=@weekly"),
         ("on-remove", "keep"),
         ("protect", "true"),
         ("snapshot.keep", "last=3"),
         ("snapshot.schedule", "every 15m"),
         ("trash-ttl", "1d"),
+        ("trim.schedule", "@weekly"),
     ];
 
     #[test]
@@ -238,7 +267,9 @@ mod tests {
         policy.set("snapshot.schedule", "none").expect("set");
         policy.unset("snapshot.schedule");
         assert_eq!(policy.or(&defaults).snapshot_schedule, defaults.snapshot_schedule);
-        assert!(Policy::default().set("on-remove", "none").is_err());
+        for option in ["on-remove", "backup.encrypt"] {
+            assert!(Policy::default().set(option, "none").is_err(), "{option}");
+        }
     }
 
     /// As versions before this one wrote it.

@@ -27,6 +27,10 @@ pub struct Settings {
     pub mount_wait: Span,
     /// The calendar of schedules.
     pub time_zone: jiff::tz::TimeZone,
+    /// The longest that scheduled work which can wait does wait.
+    pub schedule_spread: Span,
+    /// How many scheduled jobs work on one destination at once; as many as at all, without it.
+    pub jobs_per_destination: Option<u32>,
     /// The policy of volumes that do not say; `on_remove` and `trash_ttl` have fields of their own here.
     pub policy: Arc<Policy>,
     /// Where backups go, and how.
@@ -66,6 +70,8 @@ impl Default for Settings {
             // Below the 30 s after which the engine gives up on a plugin that was enabled with its default time-out.
             mount_wait: Span::seconds(25),
             time_zone: jiff::tz::TimeZone::UTC,
+            schedule_spread: Span::seconds(60),
+            jobs_per_destination: None,
             policy: Arc::default(),
             backups: Arc::default(),
         }

@@ -11,19 +11,35 @@ pub enum Task {
     Snapshot,
     /// A backup by `backup.schedule` or `backup.rpo`.
     Backup,
+    /// A look at the newest backup after it was made, by `backup.verify=sample`.
+    Verify,
+    /// A look at every byte of all backups, by `backup.verify=full=…`.
+    VerifyFull,
+    /// The space of removed files back to the pool, by `trim.schedule`.
+    Trim,
     /// A restore drill by `backup.drill`.
     Drill,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Snapshot, Self::Backup, Self::Drill];
+    pub const ALL: [Self; 6] = [
+        Self::Snapshot,
+        Self::Backup,
+        Self::Verify,
+        Self::VerifyFull,
+        Self::Trim,
+        Self::Drill,
+    ];
 
     /// As records, events and answers write it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
             Self::Backup => "backup",
+            Self::Verify => "verify",
+            Self::VerifyFull => "verify-full",
+            Self::Trim => "trim",
             Self::Drill => "drill",
         }
     }
@@ -85,29 +101,33 @@ impl Past {
 }
 
 impl Task {
-    /// The beginning of the names of snapshots that are taken for it.
-    fn prefix(self) -> &'static str {
+    /// The beginning of the names of snapshots that are taken for it, if any are.
+    fn prefix(self) -> Option<&'static str> {
         match self {
-            Self::Snapshot => "scheduled-",
-            Self::Backup => "scheduled-backup-",
-            // It takes none.
-            Self::Drill => "scheduled-drill-",
+            Self::Snapshot => Some("scheduled-"),
+            Self::Backup => Some("scheduled-backup-"),
+            Self::Verify | Self::VerifyFull | Self::Trim | Self::Drill => None,
         }
     }
 
     /// The name of a snapshot that is taken for it: `scheduled-20261120T083000Z`.
+    ///
+    /// # Panics
+    /// Where no snapshot is taken for such a task.
     pub fn name(self, at: Time) -> Name {
         let moment: String = at
             .to_string()
             .chars()
             .filter(char::is_ascii_alphanumeric)
             .collect();
-        Name::snapshot(&format!("{}{moment}", self.prefix())).expect("letters, digits and dashes")
+        let prefix = self.prefix().expect("a task that takes snapshots");
+        Name::snapshot(&format!("{prefix}{moment}")).expect("letters, digits and dashes")
     }
 
     /// Whether a snapshot of that name, or a backup of one, was made for it, and is its to take away.
     pub fn has_made(self, name: &str) -> bool {
-        name.strip_prefix(self.prefix()).is_some_and(is_moment)
+        let prefix = self.prefix();
+        prefix.is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_moment))
     }
 }
 
@@ -133,7 +153,7 @@ mod tests {
             Task::Backup.name(at).as_str(),
             "scheduled-backup-20261120T000000Z"
         );
-        for task in Task::ALL {
+        for task in [Task::Snapshot, Task::Backup] {
             let made = Task::ALL.map(|other| other.has_made(task.name(at).as_str()));
             assert_eq!(made, Task::ALL.map(|other| other == task), "each its own");
         }
@@ -146,6 +166,14 @@ mod tests {
         ] {
             assert!(!Task::Snapshot.has_made(other), "{other}");
         }
+    }
+
+    #[test]
+    fn each_task_is_found_by_its_word() {
+        for task in Task::ALL {
+            assert_eq!(Task::called(task.word()), Some(task));
+        }
+        assert_eq!(Task::called("verify full"), None);
     }
 
     #[test]

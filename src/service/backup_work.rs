@@ -35,6 +35,7 @@ struct Making {
     settings: Arc<BackupSettings>,
     place: Place,
     take_over: bool,
+    only_if_changed: bool,
     /// An earlier attempt may have finished it.
     again: bool,
     live: Arc<Live>,
@@ -60,16 +61,19 @@ impl Service {
             }
             Err(error) => Err(error),
         };
-        if let Ok((made, Some(snapshot))) = &result {
+        if let Ok((made, _)) = &result
+            && made.unchanged
+        {
+            live.note("nothing has changed since the last backup, which stays the newest");
+        } else if let Ok((made, Some(snapshot))) = &result {
             self.keep_base(live, snapshot, &made.repository).await;
         }
         self.drop_own_snapshot(live, result.is_ok()).await;
         let (made, _) = result?;
-        self.events().emit(
-            "backup.create",
-            &made.url,
-            &[("snapshot", live.job().work.object())],
-        );
+        if !made.unchanged {
+            let about = [("snapshot", live.job().work.object())];
+            self.events().emit("backup.create", &made.url, &about);
+        }
         Ok(made.outcome())
     }
 
@@ -83,6 +87,7 @@ impl Service {
             reads,
             destination,
             take_over,
+            only_if_changed,
         } = job.work
         else {
             unreachable!("the caller has looked");
@@ -109,9 +114,9 @@ impl Service {
                     .ok_or_else(|| gone("snapshot", format!("{volume}@{snapshot}")))?
             }
         };
-        let settings = self.settings().backups;
+        let settings = self.0.backups_of(&volume);
         if !settings.encrypt {
-            live.note("backup-encrypt=none: whoever can read the destination can read this backup");
+            live.note("not encrypted (backup-encrypt=none, or backup.encrypt=false): whoever can read the destination can read this backup");
         }
         Ok(Making {
             driver: self.driver_of(&entry.volume)?,
@@ -121,6 +126,7 @@ impl Service {
             place: Place::parse(&destination, None, &settings)?,
             settings,
             take_over,
+            only_if_changed,
             again: job.attempts > 1,
             live: live.clone(),
             begun: Instant::now(),
@@ -145,10 +151,12 @@ impl Service {
         if quiet && (made.vanished > 0 || self.was_disturbed(&work, &of, &making.driver).await?) {
             // It promises too much. Another run has it for its parent, and so reads only what changed.
             making.snapshot.consistency = Consistency::PerFile;
-            let promised = (made.opened, made.backup.id);
+            let promised = (!made.unchanged).then_some((made.opened, made.backup.id));
             let again = self.store_source(making).await;
-            self.blocking(move |_| Ok(promised.0.repository.forget(&[promised.1])?))
-                .await?;
+            if let Some((opened, id)) = promised {
+                self.blocking(move |_| Ok(opened.repository.forget(&[id])?))
+                    .await?;
+            }
             (making, made) = again?;
         }
         if making.snapshot.consistency == Consistency::PerFile {
@@ -156,7 +164,7 @@ impl Service {
             live.note("the volume was in use: each file is of one moment, but not all of the same");
         }
         let at = making.place.repository(&of);
-        Ok(Made::new(&at, made.backup, &made.opened, making.begun))
+        Ok(Made::new(&at, made.backup, &made.opened, making.begun).but_unchanged(made.unchanged))
     }
 
     async fn store_source(&self, making: Making) -> Result<(Making, Stored)> {
@@ -229,6 +237,8 @@ impl Service {
 struct Stored {
     opened: Opened,
     backup: Backup,
+    /// Whether it is an older one, which still is as the source is now.
+    unchanged: bool,
     /// Entries that went away while they were looked at.
     vanished: u64,
 }
@@ -251,7 +261,8 @@ impl Inner {
         if making.snapshot.stored.is_none() {
             let made = self.store_source(making)?;
             let at = making.place.repository(&making.volume.name);
-            return Ok(Made::new(&at, made.backup, &made.opened, making.begun));
+            let done = Made::new(&at, made.backup, &made.opened, making.begun);
+            return Ok(done.but_unchanged(made.unchanged));
         }
         let opened = self.open_for(making)?;
         let backup = match making.made_before(&opened)? {
@@ -272,16 +283,18 @@ impl Inner {
             return Ok(Stored {
                 opened,
                 backup,
+                unchanged: false,
                 vanished: 0,
             });
         }
         let snapshot = (making.reads != Reads::Volume).then_some(&making.snapshot);
         let bases = bases(&opened, &making.volume, making.driver.capabilities().content)?;
         let source = making.driver.open_source(&making.volume, snapshot, &bases)?;
-        let (backup, vanished) = making.store(&opened, source)?;
+        let (report, vanished) = making.store(&opened, source)?;
         Ok(Stored {
             opened,
-            backup,
+            backup: report.backup,
+            unchanged: report.unchanged,
             vanished,
         })
     }
@@ -289,19 +302,20 @@ impl Inner {
 
 impl Making {
     /// Says how many entries vanished, too.
-    fn store(&self, opened: &Opened, source: Source) -> Result<(Backup, u64)> {
+    fn store(&self, opened: &Opened, source: Source) -> Result<(BackupReport, u64)> {
         let request = Request {
             manifest: manifest_of(manifest(&self.volume, &self.snapshot), &source),
             hostname: repositories::hostname(),
             level: COMPRESSION_LEVEL,
             adopts: true,
+            only_if_changed: self.only_if_changed,
         };
         let (repository, progress) = (&opened.repository, &self.live.progress);
         let path = match source {
             Source::Tree { path } => path,
             Source::Block(image) => {
                 let report = back_image_up(repository, &request, image, progress)?;
-                return Ok((report.backup, 0));
+                return Ok((report, 0));
             }
         };
         let (report, counts) = backup::tree::tree(repository, &request, &path, progress)?;
@@ -311,7 +325,7 @@ impl Making {
                 counts.mount_points
             ));
         }
-        Ok((report.backup, counts.vanished))
+        Ok((report, counts.vanished))
     }
 
     /// The backup that an interrupted attempt has finished: the daemon ended between the backup's last write and the job's.

@@ -29,6 +29,8 @@ pub struct BackupWish {
     pub take_over: bool,
     /// A policy wants it, and may take it away again.
     pub by_schedule: bool,
+    /// No new backup where the volume is as the newest one has it.
+    pub only_if_changed: bool,
 }
 
 /// A backup with its URL.
@@ -58,10 +60,17 @@ impl Service {
     pub async fn back_up(&self, wish: BackupWish) -> Result<JobStatus> {
         let this = self.clone();
         self.change(async move {
-            let settings = this.settings().backups;
-            let place =
-                Place::of_destination(wish.destination.as_deref(), wish.endpoint.as_deref(), &settings)?;
-            // What would fail in a minute is said now.
+            // What would fail in a minute is said now, and before a snapshot is taken.
+            let volume = this.volume_of(&wish.of).await;
+            let usual = volume
+                .as_ref()
+                .and_then(|volume| this.policy_of(volume).backup_dest);
+            let settings = match &volume {
+                Some(volume) => this.0.backups_of(&volume.name),
+                None => this.settings().backups,
+            };
+            let destination = wish.destination.clone().or(usual);
+            let place = Place::of_destination(destination.as_deref(), wish.endpoint.as_deref(), &settings)?;
             repositories::secret(&settings)?;
             let subject = this.subject(&wish).await?;
             let of = subject.volume.name.clone();
@@ -90,10 +99,20 @@ impl Service {
                 reads: subject.reads,
                 destination: place.url(),
                 take_over: wish.take_over,
+                only_if_changed: wish.only_if_changed,
             })
             .await
         })
         .await
+    }
+
+    /// The volume that a backup would be of, if there is one.
+    async fn volume_of(&self, of: &str) -> Option<Arc<Volume>> {
+        if let Ok(found) = self.find_snapshot(&SnapshotRef::parse(of)).await {
+            return Some(found.volume);
+        }
+        let name = self.resolve(of).await.ok()?;
+        self.known(&name).ok().map(|entry| entry.volume)
     }
 
     /// What a wish is for. Of a volume, a snapshot is taken now; where that would be a copy in a repository, the volume is
@@ -153,6 +172,7 @@ impl Service {
                 None => (inner.repositories.volumes(&settings, &place.destination)?, false),
             };
             for volume in volumes {
+                let settings = inner.backups_of(&volume);
                 let opened = match inner.repositories.open(&settings, &place.destination, &volume) {
                     // Some other directory, or one that a first backup has just begun to fill.
                     Err(ServiceError::Engine(EngineError::NoRepository { .. })) if !one => continue,
@@ -174,6 +194,7 @@ impl Service {
     pub async fn backup(&self, url: &str, endpoint: Option<&str>) -> Result<Listed> {
         let settings = self.settings().backups;
         let (place, volume, id) = Place::of_backup(url, endpoint, &settings)?;
+        let settings = self.0.backups_of(&volume);
         self.blocking(move |inner| {
             let opened = inner.repositories.open(&settings, &place.destination, &volume)?;
             let backup = opened.repository.find(&id)?;
@@ -234,11 +255,15 @@ impl Service {
     /// The canonical URL of a destination, a repository or a backup; one that is not there is refused.
     async fn target(&self, url: Option<&str>, endpoint: Option<&str>) -> Result<String> {
         let settings = self.settings().backups;
-        repositories::secret(&settings)?;
         let place = match url {
             Some(url) => Place::parse(url, endpoint, &settings)?,
             None => Place::of_destination(None, endpoint, &settings)?,
         };
+        let settings = match &place.volume {
+            Some(volume) => self.0.backups_of(volume),
+            None => settings,
+        };
+        repositories::secret(&settings)?;
         if place.backup.is_some() {
             return Ok(self.backup(&place.url(), None).await?.url);
         }
@@ -357,6 +382,7 @@ impl Service {
         let settings = self.settings().backups;
         let (from, volume, id) = Place::of_backup(&backup, None, &settings)?;
         let to = Place::parse(&destination, None, &settings)?;
+        let settings = self.0.backups_of(&volume);
         let progress = live.progress.clone();
         let made = self
             .blocking(move |inner| {
@@ -387,6 +413,7 @@ impl Service {
     async fn work_delete(&self, live: &Arc<Live>, backup: String) -> Result<Outcome> {
         let settings = self.settings().backups;
         let (place, volume, id) = Place::of_backup(&backup, None, &settings)?;
+        let settings = self.0.backups_of(&volume);
         let again = live.job().attempts > 1;
         let progress = live.progress.clone();
         self.blocking(move |inner| {
@@ -412,19 +439,17 @@ impl super::Inner {
         target: &str,
         mut work: impl FnMut(&Place, &Opened) -> Result<()>,
     ) -> Result<()> {
-        let settings = self
-            .settings
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .backups
-            .clone();
+        let settings = self.settings().backups;
         let place = Place::parse(target, None, &settings)?;
         let (volumes, one) = match &place.volume {
             Some(volume) => (vec![volume.clone()], true),
             None => (self.repositories.volumes(&settings, &place.destination)?, false),
         };
         for volume in volumes {
-            match self.repositories.open(&settings, &place.destination, &volume) {
+            match self
+                .repositories
+                .open(&self.backups_of(&volume), &place.destination, &volume)
+            {
                 Err(ServiceError::Engine(EngineError::NoRepository { .. })) if !one => {}
                 opened => work(&place.in_volume(&volume), &opened?)?,
             }
@@ -461,6 +486,8 @@ pub(super) struct Made {
     /// The repository's id.
     pub(super) repository: String,
     name: String,
+    /// Whether it is an older one, which still is as the volume was.
+    pub(super) unchanged: bool,
     result: Outcome,
 }
 
@@ -483,8 +510,21 @@ impl Made {
             url: at.backup(backup.name()).url(),
             repository: opened.repository.config().id.to_string(),
             name: backup.name(),
+            unchanged: false,
             result,
         }
+    }
+
+    /// The same, where nothing was made: what was read and written for the older backup is not this job's.
+    pub(super) fn but_unchanged(mut self, unchanged: bool) -> Self {
+        if unchanged {
+            self.unchanged = true;
+            for key in ["BytesRead", "BytesNew", "BytesStored"] {
+                self.result.insert(key.to_owned(), json!(0));
+            }
+            self.result.insert("Unchanged".to_owned(), json!(true));
+        }
+        self
     }
 
     pub(super) fn outcome(self) -> Outcome {

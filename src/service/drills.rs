@@ -109,7 +109,7 @@ impl Service {
         }
         DriverError::refuse_restoring(&entry.volume, "drill")?;
         let driver = self.driver_of(&entry.volume)?;
-        let settings = self.settings().backups;
+        let settings = self.0.backups_of(&name);
         let place = Place::parse(&destination, None, &settings)?.in_volume(&name);
         let (live, volume, begun) = (live.clone(), entry.volume.clone(), Instant::now());
         let mut outcome = self
@@ -273,7 +273,7 @@ impl Service {
     ) {
         let took = Time::now().as_second().saturating_sub(begun.as_second());
         let took = Span::seconds(u64::try_from(took).unwrap_or(0));
-        let past = self.0.care.add(volume, task, begun, took, done);
+        let past = self.0.care.locked().add(volume, task, begun, took, done);
         let put = move |inner: &Inner| Ok(inner.state.put_past(volume, task, &past)?);
         if let Err(error) = self.blocking(put).await {
             log::error!("{error}");

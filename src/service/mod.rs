@@ -24,6 +24,7 @@ mod policies;
 mod pool;
 mod repositories;
 mod restores;
+mod retention;
 mod snapshots;
 mod start;
 mod stored;
@@ -50,8 +51,9 @@ pub use drivers::{DriverSlot, Open};
 pub use error::{Result, ServiceError};
 pub use events::{Event, Events};
 pub use jobs::JobStatus;
-pub use policies::{Cared, Fare};
+pub use policies::{Cared, Due, Fare};
 pub use pool::TrimmedPool;
+pub use retention::{Judged, Retention};
 pub use snapshots::Found;
 pub use timeline::{Mark, Timeline};
 pub use usage::Measured;
@@ -137,6 +139,16 @@ pub enum By {
     Admin,
 }
 
+impl Inner {
+    /// The settings in force.
+    fn settings(&self) -> Settings {
+        self.settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 impl Service {
     /// A service that answers nothing about volumes yet: [`Service::start`] does the slow part.
     pub fn new(parts: Parts) -> Self {
@@ -187,16 +199,13 @@ impl Service {
 
     /// The settings in force.
     pub fn settings(&self) -> Settings {
-        self.0
-            .settings
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.settings()
     }
 
     /// Replaces the settings in force.
     pub fn configure(&self, settings: Settings) {
         *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.forget_plans();
         self.events().emit("daemon.reload", "", &[]);
     }
 

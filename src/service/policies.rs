@@ -3,18 +3,20 @@
 //! When something is due, [`crate::scheduler`] says; here it is done. What has become of it is recorded at its end: work that the
 //! daemon's end cuts off is begun again, a backup by its job and a snapshot by its turn.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::repositories::Place;
 use super::{BackupWish, Entry, Result, Service, ServiceError};
+use crate::driver::{Driver, DriverError};
 use crate::engine::EngineError;
 use crate::model::{
-    InvalidValue, JobId, JobState, POLICIES, Past, Policy, SnapshotRef, Span, Task, Time, Volume, VolumeId,
+    InvalidValue, JobId, JobState, POLICIES, Past, Policy, Settings, Span, Task, Time, Volume, VolumeId,
     Work, nearest,
 };
-use crate::scheduler::due::{self, Health};
+use crate::scheduler::due::{self, About, Health};
 
 /// What has been done, and what is being done now.
 #[derive(Default)]
@@ -24,44 +26,90 @@ pub(super) struct Care {
 }
 
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     pasts: HashMap<(VolumeId, Task), Past>,
     at_work: HashSet<(VolumeId, Task)>,
-    pruned: HashMap<VolumeId, Instant>,
+    /// When backups of a volume were last pruned by this run.
+    pub(super) pruned: HashMap<VolumeId, Instant>,
+    /// Asked for by somebody, whenever they are due.
+    asked: HashSet<(VolumeId, Task)>,
+    plans: HashMap<VolumeId, Plan>,
+    /// When they were looked at last.
+    planned: Option<Time>,
 }
 
-/// The least time between two prunes of a volume's backups.
-const PRUNE: Duration = Duration::from_secs(86_400);
+/// When what a volume's policy asks for is due next. It holds while the record is the same, nothing is done, and no clock is set.
+struct Plan {
+    volume: Arc<Volume>,
+    next: Vec<(Task, Option<Time>)>,
+}
 
-impl Care {
-    fn locked(&self) -> MutexGuard<'_, Known> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+/// So much of the data is read after each backup, in percent.
+const SAMPLE: u8 = 5;
+
+impl Known {
+    /// Forgets plans that may not hold any more: of volumes that are gone, or of a clock that was later.
+    fn remember_plans_of(&mut self, volumes: usize, now: Time) {
+        if self.plans.len() > volumes || self.planned.is_some_and(|last| now < last) {
+            self.plans.clear();
+        }
+        self.planned = Some(now);
     }
 
-    /// Adds what became of a task that is not at work any more; all that became of it.
-    pub fn add(
-        &self,
+    /// Adds what became of a task; all that became of it.
+    pub(super) fn add(
+        &mut self,
         volume: VolumeId,
         task: Task,
         begun: Time,
         took: Span,
         done: std::result::Result<(), String>,
     ) -> Past {
-        let mut known = self.locked();
-        let past = known.pasts.entry((volume, task)).or_default();
+        self.plans.remove(&volume);
+        let past = self.pasts.entry((volume, task)).or_default();
         *past = past.clone().and(begun, done).lasting(took);
         past.clone()
     }
 
-    /// Whether the last prune of a volume's backups is a day ago, or was made by a former run.
-    fn may_prune(&self, volume: VolumeId) -> bool {
-        let mut known = self.locked();
-        let last = known.pruned.get(&volume);
-        let may = last.is_none_or(|last| last.elapsed() >= PRUNE);
-        if may {
-            known.pruned.insert(volume, Instant::now());
+    /// When each task of a volume is due next. It is worked out anew where the volume's record has changed, or what was done.
+    fn plan(&mut self, volume: &Arc<Volume>, settings: &Settings, now: Time) -> Vec<(Task, Option<Time>)> {
+        if let Some(plan) = self.plans.get(&volume.id)
+            && Arc::ptr_eq(&plan.volume, volume)
+        {
+            return plan.next.clone();
         }
-        may
+        let policy = in_force(&volume.policy, &settings.policy);
+        let about = self.about(volume, settings.schedule_spread);
+        let none = Past::default();
+        let tasks = Task::ALL.into_iter().filter_map(|task| {
+            let rule = due::rule(&policy, task, &about)?;
+            let past = self.pasts.get(&(volume.id, task)).unwrap_or(&none);
+            let next = due::next(rule, since(volume), past, now, &settings.time_zone);
+            Some((task, next))
+        });
+        let next: Vec<_> = tasks.collect();
+        let plan = Plan {
+            volume: volume.clone(),
+            next: next.clone(),
+        };
+        self.plans.insert(volume.id, plan);
+        next
+    }
+
+    /// What the rules of a volume's tasks depend on.
+    fn about(&self, volume: &Volume, spread: Span) -> About {
+        let backups = self.pasts.get(&(volume.id, Task::Backup));
+        About {
+            backed_up: backups.and_then(|past| past.succeeded),
+            spread,
+            seed: volume.id.uuid().as_u64_pair().1,
+        }
+    }
+}
+
+impl Care {
+    pub(super) fn locked(&self) -> MutexGuard<'_, Known> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,8 +122,15 @@ pub struct Cared {
     pub policy: Policy,
     /// The task.
     pub task: Task,
-    /// What has become of it so far.
-    pub past: Past,
+}
+
+/// What is due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Tasks that are, and since when.
+    pub now: Vec<(Time, Cared)>,
+    /// When the next one will be.
+    pub next: Option<Time>,
 }
 
 /// How a task fares.
@@ -89,6 +144,8 @@ pub struct Fare {
     pub next: Option<Time>,
     /// What has become of it so far.
     pub past: Past,
+    /// Whether it is being done, or was asked for and waits for its turn.
+    pub at_work: bool,
 }
 
 impl Service {
@@ -127,6 +184,7 @@ impl Service {
                 }
             }
             policy.check()?;
+            check_possible(&policy, &*driver)?;
             if changes.keys().any(|option| option.contains('.')) {
                 // What is newly asked for is not late since the volume was made.
                 policy.since = Some(Time::now());
@@ -153,55 +211,104 @@ impl Service {
 
     /// The policy in force of a volume: its own, and where that does not say, the daemon's.
     pub fn policy_of(&self, volume: &Volume) -> Policy {
-        volume.policy.clone().or(&self.settings().policy)
+        in_force(&volume.policy, &self.settings().policy).into_owned()
     }
 
     /// How the tasks of a volume's policy fare.
     pub fn fares(&self, volume: &Volume) -> Vec<Fare> {
         let settings = self.settings();
-        let (now, zone) = (Time::now(), settings.time_zone);
-        let policy = volume.policy.clone().or(&settings.policy);
+        let (now, zone) = (Time::now(), &settings.time_zone);
+        let policy = in_force(&volume.policy, &settings.policy);
         let known = self.0.care.locked();
+        let about = known.about(volume, settings.schedule_spread);
         let tasks = Task::ALL.into_iter().filter_map(|task| {
             let past = known.pasts.get(&(volume.id, task)).cloned().unwrap_or_default();
-            let Some(rule) = due::rule(&policy, task) else {
+            let Some(rule) = due::rule(&policy, task, &about) else {
                 return by_hand(task, past);
             };
             let since = since(volume);
             Some(Fare {
                 task,
-                health: due::health(rule, since, &past, now, &zone),
-                next: due::next(rule, since, &past, now, &zone),
+                health: due::health(rule, since, &past, now, zone),
+                next: due::next(rule, since, &past, now, zone),
                 past,
+                at_work: known.at_work.contains(&(volume.id, task))
+                    || known.asked.contains(&(volume.id, task)),
             })
         });
         tasks.collect()
     }
 
-    /// All that policies ask for of volumes that can be worked on, and that is not at work.
-    pub fn cared_for(&self) -> Vec<Cared> {
-        let defaults = self.settings().policy;
-        let known = self.0.care.locked();
+    /// What policies ask for now, of volumes that can be worked on, and is not at work.
+    pub fn due(&self, now: Time) -> Due {
+        let settings = self.settings();
+        let mut known = self.0.care.locked();
         let catalog = self.catalog();
+        known.remember_plans_of(catalog.entries().count(), now);
         let ready = catalog
             .entries()
             .filter(|entry| entry.trouble.is_none() && entry.volume.restoring.is_none());
-        let mut all = Vec::new();
+        let mut due = Due::default();
         for entry in ready {
-            let policy = entry.volume.policy.clone().or(&defaults);
-            for task in Task::ALL {
-                let key = (entry.volume.id, task);
-                if due::rule(&policy, task).is_some() && !known.at_work.contains(&key) {
-                    all.push(Cared {
-                        volume: entry.volume.clone(),
-                        policy: policy.clone(),
-                        task,
-                        past: known.pasts.get(&key).cloned().unwrap_or_default(),
-                    });
+            let volume = &entry.volume;
+            for (task, next) in known.plan(volume, &settings, now) {
+                let key = (volume.id, task);
+                if known.at_work.contains(&key) {
+                    continue;
+                }
+                match next {
+                    next if known.asked.contains(&key) || next.is_some_and(|next| next <= now) => {
+                        let policy = in_force(&volume.policy, &settings.policy).into_owned();
+                        let volume = volume.clone();
+                        due.now
+                            .push((next.unwrap_or(now), Cared { volume, policy, task }));
+                    }
+                    Some(next) => due.next = Some(due.next.map_or(next, |other| other.min(next))),
+                    None => {}
                 }
             }
         }
-        all
+        due
+    }
+
+    /// Looks at every volume's policy anew at the next turn: settings have changed.
+    pub(super) fn forget_plans(&self) {
+        self.0.care.locked().plans.clear();
+        self.plan_again();
+    }
+
+    /// Has a task of a volume's policy done as soon as there is a turn, whenever it is due.
+    ///
+    /// # Errors
+    /// Where the policy asks for no such task.
+    pub async fn ask_for_task(&self, volume: &str, word: &str) -> Result<Entry> {
+        let task = Task::called(word).ok_or_else(|| InvalidValue::Value {
+            option: "task".to_owned(),
+            value: word.chars().take(80).collect(),
+            expected: format!("one of {}", Task::ALL.map(Task::word).join(", ")),
+        })?;
+        let name = self.resolve(volume).await?;
+        let entry = self.known(&name)?;
+        let policy = self.policy_of(&entry.volume);
+        let about = self.0.care.locked().about(&entry.volume, Span::seconds(0));
+        if due::rule(&policy, task, &about).is_none() {
+            return Err(InvalidValue::Value {
+                option: "task".to_owned(),
+                value: word.to_owned(),
+                expected: format!(
+                    "a task that the policy of volume {name} asks for: 'windlass policy set {name} …' first"
+                ),
+            }
+            .into());
+        }
+        self.0.care.locked().asked.insert((entry.volume.id, task));
+        self.plan_again();
+        Ok(entry)
+    }
+
+    /// Has the scheduler look again at what is due.
+    pub fn plan_again(&self) {
+        self.0.policies_changed.notify_one();
     }
 
     /// Waits until a policy is changed, or work for one has ended.
@@ -241,7 +348,10 @@ impl Service {
             Err(error) => Some(Err(error.one_line())),
         };
         let Some(done) = done else {
-            self.0.care.locked().at_work.remove(&key);
+            let mut known = self.0.care.locked();
+            known.at_work.remove(&key);
+            known.asked.remove(&key);
+            known.plans.remove(&key.0);
             return;
         };
         if let Err(why) = &done {
@@ -250,7 +360,12 @@ impl Service {
                 .emit("warning", &cared.volume.name, &[("message", message)]);
         }
         self.remember_past(key.0, task, begun, done).await;
-        self.0.care.locked().at_work.remove(&key);
+        {
+            let mut known = self.0.care.locked();
+            known.at_work.remove(&key);
+            known.asked.remove(&key);
+            known.plans.remove(&key.0);
+        }
         self.0.policies_changed.notify_one();
     }
 
@@ -261,7 +376,8 @@ impl Service {
         };
         let volume = entry.volume;
         let policy = self.policy_of(&volume);
-        if volume.id != cared.volume.id || due::rule(&policy, cared.task).is_none() {
+        let about = self.0.care.locked().about(&volume, Span::seconds(0));
+        if volume.id != cared.volume.id || due::rule(&policy, cared.task, &about).is_none() {
             return Ok(false);
         }
         let thinned = match cared.task {
@@ -284,6 +400,21 @@ impl Service {
                 ended?;
                 Ok(())
             }
+            Task::Verify => {
+                self.verify_by_policy(&volume, &policy, SAMPLE).await?;
+                Ok(())
+            }
+            Task::VerifyFull => {
+                self.verify_by_policy(&volume, &policy, 100).await?;
+                Ok(())
+            }
+            Task::Trim => {
+                // By a default, volumes are trimmed that have nothing to trim.
+                if self.driver_of(&volume)?.pool().is_some() {
+                    self.trim(volume.name.as_str()).await?;
+                }
+                Ok(())
+            }
         };
         // What was to be made is there. Too many of them is another matter, and the next time makes up for it.
         if let Err(error) = thinned {
@@ -292,33 +423,6 @@ impl Service {
                 .emit("warning", &volume.name, &[("message", message)]);
         }
         Ok(true)
-    }
-
-    /// Removes the snapshots taken by schedule that need not be kept. One that somebody reads stays until the next time.
-    async fn thin_out_snapshots(&self, volume: &Volume, policy: &Policy) -> Result<()> {
-        let Some(keep) = policy.snapshot_keep else {
-            return Ok(());
-        };
-        let entry = self.known(&volume.name)?;
-        let scheduled: Vec<_> = entry
-            .volume
-            .snapshots
-            .iter()
-            .filter(|snapshot| Task::Snapshot.has_made(snapshot.name.as_str()))
-            .collect();
-        let moments: Vec<Time> = scheduled.iter().map(|snapshot| snapshot.created).collect();
-        let reasons = keep.judge(&moments, &self.settings().time_zone);
-        for (snapshot, _) in scheduled.iter().zip(reasons).filter(|(_, why)| why.is_empty()) {
-            let reference = SnapshotRef {
-                volume: Some(volume.name.to_string()),
-                snapshot: snapshot.name.to_string(),
-            };
-            match self.remove_snapshot(&reference).await {
-                Ok(_) | Err(ServiceError::NotFound { .. } | ServiceError::Read { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     async fn back_up_by_policy(&self, volume: &Volume, policy: &Policy) -> Result<()> {
@@ -332,6 +436,7 @@ impl Service {
                     endpoint: None,
                     take_over: false,
                     by_schedule: true,
+                    only_if_changed: policy.backup_rpo.is_some(),
                 };
                 self.back_up(wish).await?.job.id
             }
@@ -339,7 +444,36 @@ impl Service {
         self.end_of(job).await
     }
 
-    /// Waits until a job has ended well.
+    /// Has the newest backup looked at, or with 100 percent all of them.
+    async fn verify_by_policy(&self, volume: &Volume, policy: &Policy, percent: u8) -> Result<()> {
+        let settings = self.settings().backups;
+        let place = Place::of_destination(policy.backup_dest.as_deref(), None, &settings)?;
+        let mut target = place.in_volume(&volume.name).url();
+        if percent < 100 {
+            let listed = self.backups(Some(&target), None, None).await?;
+            let id = volume.id.to_string();
+            let own = listed.into_iter().rev().find(|listed| {
+                let manifest = listed.backup.manifest();
+                manifest.is_some_and(|made| made.volume.id.to_string() == id)
+            });
+            let newest = own.ok_or_else(|| ServiceError::NotFound {
+                what: "backup of volume",
+                name: volume.name.to_string(),
+            })?;
+            target = newest.url;
+        }
+        let at_work = self.0.jobs.find(
+            |work| matches!(work, Work::Verify { target: of, percent: how } if *of == target && *how == percent),
+        );
+        let job = match at_work {
+            // Begun by a former run of the daemon.
+            Some(job) => job,
+            None => self.begin_job(Work::Verify { target, percent }).await?.job.id,
+        };
+        self.end_of(job).await
+    }
+
+    /// Waits for the end of a job, which fails where that did.
     async fn end_of(&self, job: JobId) -> Result<()> {
         let ended = loop {
             let status = self.wait_for_job(job, Duration::from_secs(3600)).await?;
@@ -358,52 +492,6 @@ impl Service {
                 Err(ServiceError::JobFailed(why))
             }
         }
-    }
-
-    /// Forgets the backups made by schedule that need not be kept, and has what only they needed pruned once a day.
-    async fn thin_out_backups(&self, volume: &Volume, policy: &Policy) -> Result<()> {
-        let Some(keep) = policy.backup_keep else {
-            return Ok(());
-        };
-        let settings = self.settings();
-        let place = Place::of_destination(policy.backup_dest.as_deref(), None, &settings.backups)?;
-        let target = place.in_volume(&volume.name).url();
-        let (name, id) = (volume.name.clone(), volume.id.to_string());
-        let forgotten = self
-            .blocking(move |inner| {
-                let opened = inner
-                    .repositories
-                    .open(&settings.backups, &place.destination, &name)?;
-                let backups = opened.repository.backups()?;
-                let scheduled: Vec<_> = backups
-                    .into_iter()
-                    .filter(|backup| {
-                        backup.manifest().is_some_and(|made| {
-                            made.volume.id.to_string() == id && Task::Backup.has_made(&made.snapshot.name)
-                        })
-                    })
-                    .collect();
-                let moments: Vec<Time> = scheduled
-                    .iter()
-                    .map(|backup| Time::from_second(backup.record.time.as_second()))
-                    .collect();
-                let reasons = keep.judge(&moments, &settings.time_zone);
-                let idle: Vec<_> = scheduled
-                    .iter()
-                    .zip(reasons)
-                    .filter(|(_, why)| why.is_empty())
-                    .map(|(backup, _)| backup.id)
-                    .collect();
-                if !idle.is_empty() {
-                    opened.repository.forget(&idle)?;
-                }
-                Ok(idle.len())
-            })
-            .await?;
-        if forgotten > 0 && self.0.care.may_prune(volume.id) {
-            self.begin_job(Work::Prune { target }).await?;
-        }
-        Ok(())
     }
 
     fn scheduled_backup_of(&self, volume: &Volume) -> Option<JobId> {
@@ -425,10 +513,34 @@ fn by_hand(task: Task, past: Past) -> Option<Fare> {
         health,
         next: None,
         past,
+        at_work: false,
     })
 }
 
+/// Whether a driver can do what a policy of one of its volumes asks for.
+pub(super) fn check_possible(policy: &Policy, driver: &dyn Driver) -> Result<()> {
+    match policy.trim_schedule {
+        Some(_) if driver.pool().is_none() => Err(DriverError::Unsupported {
+            what: "trim.schedule".to_owned(),
+            because: format!(
+                "the driver {} keeps its volumes in no pool that removed files could give space back to",
+                driver.name()
+            ),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// A volume's policy, and where that does not say, the daemon's.
+fn in_force<'a>(own: &'a Policy, defaults: &Policy) -> Cow<'a, Policy> {
+    match *defaults == Policy::default() {
+        true => Cow::Borrowed(own),
+        false => Cow::Owned(own.clone().or(defaults)),
+    }
+}
+
 /// When the policy began to hold.
-pub(super) fn since(volume: &Volume) -> Time {
+fn since(volume: &Volume) -> Time {
     volume.policy.since.unwrap_or(volume.created)
 }

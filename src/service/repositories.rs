@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Result, ServiceError};
 use crate::engine::{self, BackupUrl, EngineError, Owner, Password, Repository, convoy};
-use crate::model::{BackupSettings, InvalidValue, Name, Secret};
+use crate::model::{BackupSettings, Bytes, InvalidValue, Name, Secret};
 use crate::store::counting::Tally;
 use crate::store::{self, Counts, Destination, StoreSettings};
 
@@ -165,6 +165,17 @@ impl Opened {
     }
 }
 
+/// What a store is opened with that may be changed while it is open.
+type Bounds = (u32, Option<Bytes>, Option<Bytes>);
+
+fn bounds(settings: &BackupSettings) -> Bounds {
+    (
+        settings.connections,
+        settings.upload_limit,
+        settings.download_limit,
+    )
+}
+
 /// The repositories that are open.
 pub(super) struct Repositories {
     cache: PathBuf,
@@ -175,6 +186,8 @@ pub(super) struct Repositories {
 struct Kept {
     url: String,
     password: Option<Secret>,
+    /// How its store was opened.
+    bounds: Bounds,
     opened: Opened,
 }
 
@@ -199,12 +212,12 @@ impl Repositories {
     ) -> Result<Opened> {
         let url = destination.join(volume.as_str())?.url();
         let secret = secret(settings)?;
-        if let Some(opened) = self.kept(&url, secret.as_ref()) {
+        if let Some(opened) = self.kept(&url, secret.as_ref(), bounds(settings)) {
             return Ok(opened);
         }
         let (store, counts) = self.storage(settings, destination, volume)?;
         let repository = Repository::open(store, &password(secret.as_ref())?, Some(&self.cache))?;
-        Ok(self.keep(url, secret, Opened::new(repository, counts)))
+        Ok(self.keep(url, secret, bounds(settings), Opened::new(repository, counts)))
     }
 
     /// The repository of a volume, made if there is none. One that belongs to another volume is refused, or taken over.
@@ -224,7 +237,7 @@ impl Repositories {
                 let repository =
                     Repository::create(store, &password, Some(&self.cache), Some(owner.clone()))?;
                 let url = destination.join(volume.as_str())?.url();
-                self.keep(url, secret, Opened::new(repository, counts))
+                self.keep(url, secret, bounds(settings), Opened::new(repository, counts))
             }
             other => other?,
         };
@@ -267,18 +280,18 @@ impl Repositories {
         Ok((Arc::new(below), opened.counts))
     }
 
-    fn kept(&self, url: &str, password: Option<&Secret>) -> Option<Opened> {
+    fn kept(&self, url: &str, password: Option<&Secret>, bounds: Bounds) -> Option<Opened> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.iter().position(|kept| kept.url == url)?;
         let found = kept.remove(at);
-        (found.password.as_ref() == password).then(|| {
+        (found.password.as_ref() == password && found.bounds == bounds).then(|| {
             let opened = found.opened.again();
             kept.push(found);
             opened
         })
     }
 
-    fn keep(&self, url: String, password: Option<Secret>, opened: Opened) -> Opened {
+    fn keep(&self, url: String, password: Option<Secret>, bounds: Bounds, opened: Opened) -> Opened {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| kept.url != url);
         if kept.len() == KEPT {
@@ -287,9 +300,34 @@ impl Repositories {
         kept.push(Kept {
             url,
             password,
+            bounds,
             opened: opened.clone(),
         });
         opened
+    }
+}
+
+impl super::Inner {
+    /// How backups of a volume of this name are made and read: the daemon's settings, and what the policy of a volume that is here
+    /// says otherwise.
+    pub(super) fn backups_of(&self, volume: &Name) -> Arc<BackupSettings> {
+        let settings = self.settings();
+        let known = {
+            let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+            catalog.get(volume).map(|entry| entry.volume.policy.clone())
+        };
+        let policy = known.unwrap_or_default().or(&settings.policy);
+        let mut backups = settings.backups;
+        if policy
+            .backup_encrypt
+            .is_some_and(|encrypt| encrypt != backups.encrypt)
+        {
+            Arc::make_mut(&mut backups).encrypt = !backups.encrypt;
+        }
+        if policy.backup_limit.is_some() {
+            Arc::make_mut(&mut backups).upload_limit = policy.backup_limit;
+        }
+        backups
     }
 }
 

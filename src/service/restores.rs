@@ -159,7 +159,8 @@ impl Service {
             return Ok(None);
         };
         let settings = self.settings().backups;
-        let (place, ..) = Place::of_backup(url, options.s3_endpoint.as_deref(), &settings)?;
+        let (place, volume, _) = Place::of_backup(url, options.s3_endpoint.as_deref(), &settings)?;
+        let settings = self.0.backups_of(&volume);
         let at = place.clone();
         let found = self.blocking(move |inner| Restorable::find(inner, &settings, &at));
         let found = tokio::time::timeout(LOOK_UP, found).await.map_err(|_| {
@@ -362,8 +363,8 @@ impl Service {
                     work.build(inner, |target, progress| found.write(target, progress))
                 }
                 None => {
-                    let (place, ..) = Place::of_backup(&from, None, &settings)?;
-                    let found = Restorable::find(inner, &settings, &place)?;
+                    let (place, volume, _) = Place::of_backup(&from, None, &settings)?;
+                    let found = Restorable::find(inner, &inner.backups_of(&volume), &place)?;
                     work.build(inner, |target, progress| found.write(target, progress))
                 }
             })

@@ -79,6 +79,7 @@ impl Service {
                 return existing(entry, &request.options, request.by).map(|entry| (entry, Vec::new()));
             }
             let driver = this.0.drivers[slot].get()?;
+            super::policies::check_possible(&options.policy, &*driver)?;
             let origin = this.origin(&options, driver.capabilities().content).await?;
             let from = options
                 .from

@@ -56,6 +56,7 @@ fn request(manifest: Manifest) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

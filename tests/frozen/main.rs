@@ -200,6 +200,7 @@ impl Thawed {
                     hostname: "alpha".to_owned(),
                     level: 1,
                     adopts: true,
+                    only_if_changed: false,
                 };
                 let made = backup::tree::tree(&self.repository, &request, &source, &Arc::default());
                 made.expect("backed up").0

@@ -31,6 +31,7 @@ pub(super) async fn inspect(service: &Service, mut query: Query) -> Result {
 pub(super) async fn create(service: &Service, wish: CreateBackup) -> Result {
     let wish = BackupWish {
         by_schedule: false,
+        only_if_changed: wish.only_if_changed,
         of: wish.snapshot,
         destination: wish.destination,
         endpoint: wish.endpoint,

@@ -38,6 +38,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/protect"),
     ("POST", "/v1/volumes/{volume}/unprotect"),
     ("POST", "/v1/volumes/{volume}/policy"),
+    ("GET", "/v1/volumes/{volume}/retention"),
+    ("POST", "/v1/volumes/{volume}/tasks/{task}"),
     ("POST", "/v1/volumes/{volume}/resize"),
     ("POST", "/v1/volumes/{volume}/trim"),
     ("POST", "/v1/volumes/{volume}/drill"),
@@ -145,6 +147,10 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("DELETE", ["v1", "volumes", volume]) => volumes::delete(service, volume, query).await,
         ("POST", ["v1", "volumes", volume, "mount"]) => mounts::mount(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "umount"]) => mounts::unmount(service, volume, parse(body)?).await,
+        ("GET", ["v1", "volumes", volume, "retention"]) => volumes::retention(service, volume).await,
+        ("POST", ["v1", "volumes", volume, "tasks", task]) => {
+            volumes::ask_for_task(service, volume, task).await
+        }
         ("POST", ["v1", "volumes", volume, "protect"]) => volumes::protect(service, volume, true).await,
         ("POST", ["v1", "volumes", volume, "unprotect"]) => volumes::protect(service, volume, false).await,
         ("POST", ["v1", "volumes", volume, "policy"]) => {

@@ -116,6 +116,15 @@ pub(super) async fn change_policy(service: &Service, volume: &str, wish: ChangeP
     ok(&view::volume(service, &entry))
 }
 
+pub(super) async fn retention(service: &Service, volume: &str) -> Result {
+    ok(&view::retention(&service.retention(volume).await?))
+}
+
+pub(super) async fn ask_for_task(service: &Service, volume: &str, task: &str) -> Result {
+    let entry = service.ask_for_task(volume, task).await?;
+    ok(&view::volume(service, &entry))
+}
+
 pub(super) async fn resize(service: &Service, volume: &str, wish: ResizeVolume) -> Result {
     let size = Bytes::parse("size", &wish.size)?;
     let entry = service.resize(volume, size).await?;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{BackupReport, Content, Request};
 use crate::engine::image::{GROUP, Layout, SEGMENT, is_zero, ranges, segment, zero_id};
 use crate::engine::manifest::Kind;
+use crate::engine::tree::NodeKind;
 use crate::engine::{Backup, BlobKind, EngineError, Id, Progress, Repository, Result, Writer, parallel};
 use crate::sys::sparse;
 
@@ -100,6 +101,14 @@ pub fn block(
         let parent = base(repository, source, &layout, newest)?;
         let walk = Walk::new(repository, writer, source, layout, parent, progress)?;
         let data = walk.run()?;
+        let before = super::data_to_beat(repository, request, newest)?;
+        if before.is_some_and(|before| before.kind == NodeKind::Dir { subtree: data }) {
+            return Ok(Content {
+                tree: None,
+                files: (0, 0, 1),
+                bytes: source.size,
+            });
+        }
         let manifest =
             serde_json::to_vec_pretty(&request.manifest).expect("text and numbers can be written as JSON");
         let content = writer.save(BlobKind::Data, &manifest)?;

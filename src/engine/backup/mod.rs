@@ -9,11 +9,14 @@ mod walk;
 
 use std::sync::Arc;
 
-use super::manifest::Kind;
+use super::manifest::{DATA_NAME, Kind};
+use super::tree::{Node, Tree};
 use super::writer::Written;
 use super::{
-    Access, Backup, Id, Lock, Manifest, Progress, Repository, Result, SnapshotFile, Summary, Writer, repair,
+    Access, Backup, BlobKind, Id, Lock, Manifest, Progress, Repository, Result, SnapshotFile, Summary,
+    Writer, repair,
 };
+use crate::model::Consistency;
 
 /// The tag that all our snapshots have.
 const TAG: &str = "windlass";
@@ -30,6 +33,8 @@ pub struct Request {
     /// Whether packs are taken over that an interrupted backup left in no index. Not where those who fail take their packs back:
     /// what is taken over might be that ([`repair::begin_uploads_alone`]).
     pub adopts: bool,
+    /// Nothing is written where all is as the newest backup of the volume has it, and that backup promises as much.
+    pub only_if_changed: bool,
 }
 
 /// A backup that was made.
@@ -37,6 +42,8 @@ pub struct Request {
 pub struct BackupReport {
     /// The backup.
     pub backup: Backup,
+    /// Whether it is an older one, which still is as the source is now.
+    pub unchanged: bool,
     /// What was written for it.
     pub written: Written,
     /// The backup that it was made in comparison with.
@@ -46,7 +53,7 @@ pub struct BackupReport {
 /// What the walk over a source gives.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
-    /// The root directory.
+    /// The root directory; none where nothing has changed, and nothing need be written.
     pub tree: Option<Id>,
     /// Files that the parent did not have, had otherwise, and had the same.
     pub files: (u64, u64, u64),
@@ -76,7 +83,17 @@ pub(super) fn make(
     let content = walk(&writer, parent.as_ref())?;
     progress.phase("finishing");
     let written = writer.finish(&lock)?;
-    let tree = content.tree.expect("a walk that succeeds has a root");
+    let Some(tree) = content.tree else {
+        adopted.confirm(repository)?;
+        repair::end_uploads(repository);
+        let backup = parent.expect("what has not changed was there before");
+        return Ok(BackupReport {
+            parent: Some(backup.id),
+            backup,
+            unchanged: true,
+            written,
+        });
+    };
     let record = SnapshotFile {
         time: super::now(),
         parent: parent.as_ref().map(|parent| parent.id),
@@ -114,9 +131,32 @@ pub(super) fn make(
     let parent = record.parent;
     Ok(BackupReport {
         backup: Backup { id, record },
+        unchanged: false,
         written,
         parent,
     })
+}
+
+/// What the newest backup has under the name of the data, where no other backup is wanted if that is as it is now: it must have
+/// the same size, and promise no less.
+fn data_to_beat(repository: &Repository, request: &Request, newest: Option<&Backup>) -> Result<Option<Node>> {
+    let Some(newest) = newest.filter(|_| request.only_if_changed) else {
+        return Ok(None);
+    };
+    let (now, before) = (&request.manifest, newest.manifest());
+    let as_good = before.is_some_and(|before| {
+        (before.size, before.chunk_bytes, &before.filesystem) == (now.size, now.chunk_bytes, &now.filesystem)
+            && (before.snapshot.consistency == now.snapshot.consistency
+                || now.snapshot.consistency == Consistency::PerFile.word())
+    });
+    if !as_good {
+        return Ok(None);
+    }
+    let bytes = repository.blob(BlobKind::Tree, &newest.record.tree)?;
+    // What cannot be read is no reason to leave a backup out.
+    Ok(Tree::decode(&bytes)
+        .ok()
+        .and_then(|root| root.find(DATA_NAME.as_ref()).cloned()))
 }
 
 /// The backup to compare with: the newest of this volume and kind.

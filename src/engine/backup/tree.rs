@@ -64,15 +64,35 @@ pub fn tree(
     let report = super::make(repository, request, progress, |writer, newest| {
         let parent = newest.map(|backup| backup.record.tree);
         let (data, found) = store(repository, writer, root, parent.as_ref(), progress)?;
-        let manifest = manifest_node(writer, &request.manifest)?;
         counts = found;
+        let before = super::data_to_beat(repository, request, newest)?;
+        let tree = match before.is_some_and(|before| is_same_directory(&before, &data)) {
+            true => None,
+            false => {
+                let manifest = manifest_node(writer, &request.manifest)?;
+                Some(assembly::store(vec![data, manifest], writer)?)
+            }
+        };
         Ok(Content {
-            tree: Some(assembly::store(vec![data, manifest], writer)?),
+            tree,
             files: (counts.files_new, counts.files_changed, counts.files_unmodified),
             bytes: counts.bytes,
         })
     })?;
     Ok((report, counts))
+}
+
+/// Whether two nodes are of directories with the same content, which nobody could tell apart but by when they were read, and
+/// where they lie.
+fn is_same_directory(one: &Node, other: &Node) -> bool {
+    let plain = |node: &Node| Node {
+        atime: node.mtime,
+        ctime: node.mtime,
+        inode: 0,
+        device_id: 0,
+        ..node.clone()
+    };
+    plain(one) == plain(other)
 }
 
 /// Stores a directory; its node, and what was found.

@@ -97,6 +97,7 @@ fn request(size: u64, snapshot: u128) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

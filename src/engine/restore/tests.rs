@@ -66,6 +66,7 @@ impl Bench {
             hostname: "alpha".to_owned(),
             level: 1,
             adopts: true,
+            only_if_changed: false,
         };
         backup::tree::tree(&self.repository, &request, root, progress)
     }

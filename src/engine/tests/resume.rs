@@ -64,6 +64,7 @@ fn request(snapshot: u128) -> Request {
         hostname: "alpha".to_owned(),
         level: 1,
         adopts: true,
+        only_if_changed: false,
     }
 }
 

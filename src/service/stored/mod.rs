@@ -339,6 +339,7 @@ impl Inner {
             hostname: repositories::hostname(),
             level: COMPRESSION_LEVEL,
             adopts: false,
+            only_if_changed: false,
         };
         local.written.begin();
         match backup::tree::tree(repository, &request, &path, progress) {
