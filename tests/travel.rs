@@ -264,8 +264,19 @@ fn what_has_changed(filesystem: &str) {
     fs::remove_file(root.join("kind")).expect("gone");
     fs::create_dir(root.join("kind")).expect("made");
     write("kind/inside", "x");
+    // Directories in snapshots of reflinks are new ones, and only their files are known again.
+    let moved = match filesystem {
+        "xfs" => &[
+            "removed >d ",
+            "removed >d/deep ",
+            "added >e ",
+            "added >e/deep ",
+            "renamed d/deep/y>e/deep/y ",
+            "renamed d/x>e/x ",
+        ][..],
+        _ => &["renamed d>e "],
+    };
     let expected = [
-        "renamed d>e ",
         "removed >gone ",
         "modified >kind type",
         "added >kind/inside ",
@@ -276,11 +287,14 @@ fn what_has_changed(filesystem: &str) {
         "modified >same-size content",
         "renamed moved>under-another-name ",
     ];
+    let expected = [moved, &expected[..]].concat();
+    let count = |word: &str| expected.iter().filter(|line| line.starts_with(word)).count();
+    let (added, removed, renamed) = (count("added"), count("removed"), count("renamed"));
     let (now, summary) = differences(&daemon, &["v@a"]);
     assert_eq!(now, expected, "with the volume as it is");
     assert_eq!(
         (&summary["Modified"], &summary["Renamed"]),
-        (&5.into(), &2.into())
+        (&5.into(), &renamed.into())
     );
     let_a_second_pass();
     daemon.say(&["snapshot", "create", "v", "--name", "b"]);
@@ -292,13 +306,17 @@ fn what_has_changed(filesystem: &str) {
     assert_eq!(differences(&daemon, &["v@b"]).0, [""; 0]);
     let back = differences(&daemon, &["v@b", "v@a"]).0;
     assert!(
-        back.contains(&"renamed e>d ".to_owned()) && back.contains(&"added >gone ".to_owned()),
+        back.iter()
+            .any(|line| line.contains("e>d ") || line.contains("e/x>d/x"))
+            && back.contains(&"added >gone ".to_owned()),
         "{back:?}"
     );
     let shown = daemon.say(&["diff", "v@a", "v@b", "-o", "table"]);
     assert!(
         shown.contains("A  new\n")
-            && shown.ends_with("2 added, 1 removed, 5 modified, 2 renamed; 20 names compared"),
+            && shown.ends_with(&format!(
+                "{added} added, {removed} removed, 5 modified, {renamed} renamed; 20 names compared"
+            )),
         "{shown}"
     );
 
