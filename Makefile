@@ -180,5 +180,6 @@ lint: ## Check format, lints, links in the documentation of the code, scripts an
 .PHONY: clean
 clean: ## Remove what was built here, and the images made from it
 	cargo clean
+	@! $(engine_answers) || docker image rm windlass-tour >/dev/null 2>&1 || true
 	rm -rf build/plugin build/ci-tools
 	@! $(engine_answers) || docker image rm windlass-rootfs windlass-tools windlass-box >/dev/null 2>&1 || true

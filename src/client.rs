@@ -20,9 +20,9 @@ use serde::de::IgnoredAny;
 use crate::api::types::{
     Backup, BackupList, ChangePolicy, CheckedPool, CopyBackup, CreateBackup, CreateSnapshot, CreateVolume,
     Created, Difference, Event, ExtendPool, Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume,
-    Mounted, Pool, PruneBackups, Removed, RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry,
-    Timeline, Trashed, TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups,
-    Volume, VolumeList,
+    Mounted, Pool, PruneBackups, Removed, RepairPool, RepairedPool, ResizeVolume, Retention, Snapshot,
+    SnapshotEntry, Timeline, Trashed, TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted,
+    VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -350,9 +350,9 @@ impl Client {
         self.act(Route::new("pool").word("check")).await
     }
 
-    /// Repairs the metadata of a pool at rest.
-    pub async fn repair_pool(&self) -> Result<RepairedPool, ClientError> {
-        self.act(Route::new("pool").word("repair")).await
+    /// Repairs the metadata of a pool that nobody uses.
+    pub async fn repair_pool(&self, repair: &RepairPool) -> Result<RepairedPool, ClientError> {
+        self.post(Route::new("pool").word("repair"), repair).await
     }
 
     /// Makes the pool larger.

@@ -9,6 +9,7 @@ mod settings;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ pub use settings::{SETTINGS, Setting};
 pub use variables::variables;
 
 use crate::model::{
-    BackupSettings, Bytes, InvalidValue, OnRemove, POLICIES, Policy, Secret, Settings, Span, nearest,
+    BackupSettings, Bytes, EventFilter, InvalidValue, OnRemove, POLICIES, Policy, Secret, Settings, Span,
+    UrlTemplate, nearest,
 };
 
 /// The variable that holds the password of the repositories. It is in no table of settings: a command line and a file that
@@ -63,6 +65,8 @@ pub struct Config {
     pub cache: PathBuf,
     /// How many backups, and how many restores, run at once.
     pub jobs: usize,
+    /// Where metrics are served to the network.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A configuration that cannot be used.
@@ -194,6 +198,7 @@ pub fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     compare("log", running.log == wanted.log);
     compare("cache", running.cache == wanted.cache);
     compare("jobs", running.jobs == wanted.jobs);
+    compare("metrics-address", running.metrics == wanted.metrics);
     compare("state-id", running.state_id == wanted.state_id);
     names
 }
@@ -222,6 +227,7 @@ fn defaults(root: PathBuf) -> Config {
         state_id: None,
         cache: PathBuf::new(),
         jobs: 2,
+        metrics: None,
     }
 }
 
@@ -271,6 +277,7 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "log" => config.log = Some(path(name, single()?)?),
         "log-level" => config.live.log_level = level(name, single()?)?,
         "managed-plugin" => config.managed_plugin = boolean(name, single()?)?,
+        "metrics-address" => config.metrics = Some(address(name, single()?)?),
         "mount-root" => config.mount_root = path(name, single()?)?,
         "mount-wait" => config.live.mount_wait = mount_wait(name, single()?)?,
         "on-remove" => config.live.on_remove = OnRemove::parse(name, single()?)?,
@@ -279,6 +286,11 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
         "state-id" => config.state_id = Some(state_id(name, single()?)?),
         "time-zone" => config.live.time_zone = time_zone(name, single()?)?,
         "trash-ttl" => config.live.trash_ttl = Span::parse(name, single()?)?,
+        "webhook-events" => config.live.webhook_events = Arc::new(EventFilter::parse(name, values)?),
+        "webhook-url" => {
+            let urls = values.iter().map(|url| UrlTemplate::parse(name, url));
+            config.live.webhooks = Arc::new(urls.collect::<Result<_, _>>()?);
+        }
         _ => unreachable!("every setting of the table is applied; a test goes through them"),
     }
     Ok(())
@@ -287,6 +299,16 @@ fn apply_one(config: &mut Config, name: &'static str, values: &[String]) -> Resu
 fn time_zone(name: &str, text: &str) -> Result<jiff::tz::TimeZone, InvalidValue> {
     jiff::tz::TimeZone::get(text)
         .map_err(|_| refused(name, text, "the name of a time zone such as UTC or Europe/Berlin"))
+}
+
+fn address(name: &str, text: &str) -> Result<SocketAddr, InvalidValue> {
+    text.parse().map_err(|_| {
+        refused(
+            name,
+            text,
+            "an IP address and a port such as 127.0.0.1:9377 or [::1]:9377",
+        )
+    })
 }
 
 fn missing(path: &Path) -> ConfigError {
@@ -384,7 +406,8 @@ fn split(name: &str, text: &str) -> Vec<String> {
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
             .collect(),
-        "drivers" | "admin-socket" => parts.collect(),
+        "drivers" | "admin-socket" | "webhook-events" => parts.collect(),
+        "webhook-url" => text.split_whitespace().map(str::to_owned).collect(),
         "driver-opts" => parts.fold(Vec::new(), |mut list, part| {
             match list.last_mut() {
                 Some(last) if !part.contains('=') => {
@@ -615,6 +638,9 @@ mod tests {
             ("mount-wait", "3m"),
             ("time-zone", "Europe/Bonn"),
             ("jobs", "many"),
+            ("metrics-address", "localhost"),
+            ("webhook-events", "Health"),
+            ("webhook-url", "hooks.example"),
         ] {
             let variable = format!("WINDLASS_{}", name.to_uppercase().replace('-', "_"));
             let said = resolve(&Layer::new(), &env(&[(&variable, bad)]), None)

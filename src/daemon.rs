@@ -21,6 +21,7 @@ use crate::driver::devicemapper::{self, Devicemapper, Healer};
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, DriverOptions};
 use crate::model::{InvalidValue, Secret, nearest};
+use crate::notify;
 use crate::scheduler;
 use crate::service::{Aftermath, CLEANING, DriverSlot, Parts, Service, ServiceError};
 use crate::state::{self, State, StateError};
@@ -209,6 +210,13 @@ async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), 
             stopped(),
         )));
     }
+    if let Some(address) = config.metrics {
+        servers.push(tokio::spawn(api::metrics::tcp::serve(
+            service.clone(),
+            address,
+            stopped(),
+        )));
+    }
     log::info!(
         "windlass {} listens at {} and {}",
         env!("CARGO_PKG_VERSION"),
@@ -227,6 +235,7 @@ async fn serve(config: Config, parts: Parts, layers: &Layers<'_>) -> Result<(), 
     };
     let mut running = config;
     if let Ok(true) = started {
+        tokio::spawn(notify::run(service.clone()));
         tokio::spawn(scheduler::runner::run(service.clone(), running.jobs));
         while let Wish::Reload = signals.next().await {
             reload(&service, &mut running, layers);

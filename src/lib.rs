@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod driver;
 pub mod engine;
 pub mod model;
+pub mod notify;
 pub mod scheduler;
 pub mod service;
 pub mod state;

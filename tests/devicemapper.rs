@@ -448,7 +448,8 @@ fn the_pool_is_looked_after_by_the_command_line() {
     });
 }
 
-/// Each threshold that the pool passes is an event, once, and shown for as long as it lasts.
+/// Each threshold that the pool passes is an event, once, and shown for as long as it lasts. That the first one is passed, the kernel
+/// says.
 #[test]
 fn a_pool_that_fills_warns_at_each_threshold() {
     with_pools("a_pool_that_fills_warns_at_each_threshold", |home| {
@@ -468,13 +469,18 @@ fn a_pool_that_fills_warns_at_each_threshold() {
                 .count()
         };
         assert_eq!(warned(), 0);
+        let heard = || home.log().matches("its storage tells that something").count();
+        let before = heard();
         for (number, percent) in [(1, 30), (2, 60)] {
             shell(&[
                 "bash",
                 "-euc",
                 &format!("head -c 31M /dev/urandom >{at}/f{number}; sync {at}/f{number}"),
             ]);
+            let written = Instant::now();
             until("the warning", || warned() == number);
+            println!("{percent} percent: warned after {:?}", written.elapsed());
+            until("the kernel's word", || heard() > before);
             let pool = daemon.json(&["pool", "status"]);
             let used = pool["Data"]["Percent"].as_u64().expect("a number");
             assert!(used >= percent, "{pool}");
@@ -485,6 +491,64 @@ fn a_pool_that_fills_warns_at_each_threshold() {
         let pool = daemon.json(&["pool", "status"]);
         assert_eq!(pool["Warnings"], serde_json::json!([]), "over: {pool}");
         assert_eq!(warned(), 2, "no more than one for each");
+        daemon.say(&["umount", "pg"]);
+        daemon.stop();
+    });
+}
+
+/// A pool whose metadata device fails while a volume is mounted: the repair names who has it, and needs no other start of the daemon
+/// once they are gone.
+#[test]
+fn a_failed_pool_is_repaired_without_another_start() {
+    with_pools("a_failed_pool_is_repaired_without_another_start", |home| {
+        let lay = format!(
+            "cd {}; truncate -s 400M data; truncate -s 8M meta; D=$(losetup -f --show data); M=$(losetup -f --show meta); \
+             modprobe -q dm-flakey || true; dmsetup create windlass-below --table \"0 $((8*2048)) linear $M 0\"; echo $D $M",
+            text(home.path())
+        );
+        let said = shell(&["bash", "-euc", &lay]);
+        let (data, metadata) = said.trim().split_once(' ').expect("two devices");
+        let _loops = Loops(vec![data.to_owned(), metadata.to_owned()]);
+        let below = |table: &str| {
+            let script = format!(
+                "dmsetup suspend --noflush windlass-below; dmsetup reload windlass-below --table '{table}'; dmsetup resume windlass-below"
+            );
+            shell(&["bash", "-euc", &script]);
+        };
+        let daemon = home.start_with(|command| {
+            command
+                .args(["--drivers", "devicemapper"])
+                .args(["--driver-opts", &format!("dm.datadev={data}")])
+                .args(["--driver-opts", "dm.metadatadev=/dev/mapper/windlass-below"])
+                .args(["--driver-opts", "dm.defaultvolumesize=64M"]);
+        });
+        daemon.say(&["create", "pg", "--driver", "devicemapper"]);
+        let at = daemon.say(&["mount", "pg"]);
+        shell(&["bash", "-euc", &format!("echo precious >{at}/f; sync -f {at}")]);
+        let (_, said) = daemon.fails(&["pool", "repair"]);
+        assert!(said.contains("has it at work"), "{said}");
+        below(&format!("0 {} flakey {metadata} 0 0 1 1 error_writes", 8 * 2048));
+        daemon.fails(&["snapshot", "create", "pg", "--name", "s"]);
+        let (_, said) = daemon.fails(&["pool", "repair"]);
+        assert!(
+            said.contains(&format!("volume pg (mounted at {at}")) && said.contains("windlass umount"),
+            "{said}"
+        );
+        daemon.say(&["umount", "pg"]);
+        below(&format!("0 {} linear {metadata} 0", 8 * 2048));
+        shell(&[
+            "bash",
+            "-euc",
+            // Not the superblock: the kernel writes it once more when the pool is taken down.
+            "M=/dev/mapper/windlass-below; B=$(od -An -tu8 -j208 -N8 $M); \
+             printf damage | dd of=$M bs=1 seek=$((B*4096+100)) conv=notrunc,fsync status=none",
+        ]);
+        let repaired = daemon.json(&["pool", "repair"]);
+        assert_eq!(repaired["Notes"], serde_json::json!([]), "{repaired}");
+        assert_eq!(repaired["Losses"], serde_json::json!([]), "{repaired}");
+        assert_ne!(repaired["Damaged"], "", "{repaired}");
+        let at = daemon.say(&["mount", "pg"]);
+        assert_eq!(shell(&["cat", &format!("{at}/f")]), "precious\n");
         daemon.say(&["umount", "pg"]);
         daemon.stop();
     });
@@ -669,7 +733,7 @@ struct Loops(Vec<String>);
 impl Drop for Loops {
     fn drop(&mut self) {
         let script = "for d in a b convoy-pool; do dmsetup remove $d 2>/dev/null; done; \
-                      dmsetup ls | awk '/^windlass-pool/ {print $1}' | sort -r | xargs -r -n1 dmsetup remove 2>/dev/null; losetup -d \"$@\"";
+                      dmsetup ls | awk '/^windlass-pool/ {print $1}' | sort -r | xargs -r -n1 dmsetup remove 2>/dev/null; dmsetup remove windlass-below 2>/dev/null; losetup -d \"$@\"";
         let _ = Command::new("bash")
             .args(["-c", script, "bash"])
             .args(&self.0)

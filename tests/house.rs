@@ -35,6 +35,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "config",
             "api",
+            "notify",
             "scheduler",
             "service",
             "driver",
@@ -43,6 +44,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
+    // Events go out as the API writes them.
+    ("notify", &["api", "service", "model"]),
     ("scheduler", &["scheduler::due", "service", "model"]),
     // Pure, and asked by the service too, for what it tells about a volume.
     ("scheduler::due", &["model"]),

@@ -497,6 +497,10 @@ impl Caller<'_> {
                 assert_fits(self.document, &schema, line, &what);
             }
             Value::Array(lines)
+        } else if media.starts_with("application/openmetrics-text") {
+            let answer = Value::String(String::from_utf8(bytes).expect("text"));
+            assert_fits(self.document, &schema, &answer, &what);
+            answer
         } else {
             let answer = parse(&bytes);
             assert_fits(self.document, &schema, &answer, &what);
@@ -593,6 +597,7 @@ fn every_operation_of_a_real_daemon_answers_as_described() {
     );
     import(&mut caller);
     caller.good("GET", "/v1/info", "/v1/info", None);
+    caller.good("GET", "/metrics", "/metrics", None);
     caller.good("GET", "/v1/events", "/v1/events?follow=false", None);
     let events = caller.good("GET", "/v1/events", "/v1/events?follow=false&since=3", None);
     assert_eq!(events[0]["Sequence"], 4, "since");
@@ -1093,6 +1098,7 @@ fn what_is_no_operation_is_a_failure_as_described() {
         ("GET", "/v2/volumes", "", 404),
         ("PUT", "/v1/volumes", "", 400),
         ("DELETE", "/v1/events", "", 400),
+        ("GET", "/metrics?volume=v", "", 400),
         ("GET", "/v1/events?since=soon", "", 400),
         ("GET", "/v1/events?follow=perhaps", "", 400),
         ("GET", "/v1/info?x", "", 400),

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod docker;
 pub mod error;
+pub mod metrics;
 pub mod types;
 mod view;
 
@@ -13,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio::net::UnixListener;
 use warp::Filter;
+use warp::http::HeaderMap;
 use warp::reply::Response;
 
 use crate::service::Service;
@@ -20,11 +22,17 @@ use crate::service::Service;
 /// The longest body that is read; a create with every option at its longest is far below.
 const MAX_BODY: usize = 1 << 20;
 
+/// An event as JSON, as `windlass events` prints it.
+pub fn event_json(event: &crate::service::Event) -> Vec<u8> {
+    serde_json::to_vec(&view::event(event)).expect("an event has text keys only")
+}
+
 /// A request as both faces see it.
 struct Request {
     method: warp::http::Method,
     path: String,
     query: String,
+    headers: HeaderMap,
     body: Body,
 }
 
@@ -74,14 +82,16 @@ async fn serve<F>(
     let filter = warp::method()
         .and(warp::path::full())
         .and(query)
+        .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(move |method, path: warp::path::FullPath, query, body| {
+        .then(move |method, path: warp::path::FullPath, query, headers, body| {
             let answer = answer.clone();
             async move {
                 let request = Request {
                     method,
                     path: path.as_str().to_owned(),
                     query,
+                    headers,
                     body: read(body).await,
                 };
                 answer(request).await

@@ -107,7 +107,7 @@ pub struct Schedule {
     pub failures: u32,
     /// Why the last one failed.
     pub error: String,
-    /// How long the last one took, in seconds.
+    /// How long the last one that succeeded took, in whole seconds.
     #[serde(default)]
     pub seconds: u64,
     /// Whether it is being done, or was asked for and waits for its turn.
@@ -462,6 +462,15 @@ pub struct CheckedPool {
     pub unclaimed: Vec<u32>,
 }
 
+/// `POST /v1/pool/repair`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct RepairPool {
+    /// What cannot be saved is given up. Without it, such a repair is refused, and says what that is.
+    #[serde(default)]
+    pub accept_loss: bool,
+}
+
 /// What `POST /v1/pool/repair` did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -470,6 +479,8 @@ pub struct RepairedPool {
     pub metadata_device: String,
     /// The file with those that were damaged; empty where there was nothing to repair.
     pub damaged: String,
+    /// What could not be saved, and was given up; one line each.
+    pub losses: Vec<String>,
     /// What still keeps the driver from working; one sentence each.
     pub notes: Vec<String>,
 }

@@ -136,12 +136,26 @@ pub fn volume(service: &Service, entry: &Entry) -> types::Volume {
         driver_info: driver_info(service, entry),
         snapshots,
         mounts,
-        options: volume.options.clone(),
+        options: options(volume),
         policy: policy(service, volume),
         health: worst(&fares),
         schedules: fares.iter().map(schedule).collect(),
         state: state(service, entry),
     }
+}
+
+/// The options as they were given, but for the URLs that are secrets.
+fn options(volume: &model::Volume) -> BTreeMap<String, String> {
+    let shown = |(name, value): (&String, &String)| {
+        let mut policy = model::Policy::default();
+        let secret = name.starts_with("ping.") && name.ends_with("url");
+        let value = match secret && policy.set(name, value).unwrap_or(true) {
+            true => policy.given().remove(name.as_str()).unwrap_or_default(),
+            false => value.clone(),
+        };
+        (name.clone(), value)
+    };
+    volume.options.iter().map(shown).collect()
 }
 
 /// A snapshot by itself.
@@ -370,7 +384,7 @@ fn schedule(fare: &Fare) -> (String, types::Schedule) {
         tried_at: time(fare.past.tried),
         failures: fare.past.failures,
         error: fare.past.error.clone().unwrap_or_default(),
-        seconds: fare.past.took.map_or(0, |took| took.duration().as_secs()),
+        seconds: fare.past.took_ms.map_or(0, |took| took / 1000),
         at_work: fare.at_work,
     };
     (fare.task.word().to_owned(), shown)

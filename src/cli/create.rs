@@ -89,6 +89,15 @@ pub struct Create {
     /// Which of those backups are kept, such as daily=7,weekly=4
     #[arg(long = "backup.keep", value_name = "RULES")]
     backup_keep: Option<String>,
+    /// What is asked for after each backup by policy, so that silence is noticed
+    #[arg(long = "ping.url", value_name = "URL")]
+    ping_url: Option<String>,
+    /// What is asked for after one that failed [default: ping.url with /fail]
+    #[arg(long = "ping.fail-url", value_name = "URL")]
+    ping_fail_url: Option<String>,
+    /// The tasks that are followed by pings, such as backup,snapshot [default: backup]
+    #[arg(long = "ping.tasks", value_name = "TASKS")]
+    ping_tasks: Option<String>,
     /// Whether the backups are encrypted [default: as the daemon's backup-encrypt says]
     #[arg(long = "backup.encrypt", value_name = "BOOL")]
     backup_encrypt: Option<String>,
@@ -165,6 +174,9 @@ impl Create {
             ("backup.rpo", self.backup_rpo),
             ("backup.drill", self.backup_drill),
             ("backup.keep", self.backup_keep),
+            ("ping.url", self.ping_url),
+            ("ping.fail-url", self.ping_fail_url),
+            ("ping.tasks", self.ping_tasks),
             ("backup", self.backup),
             ("s3-endpoint", self.s3_endpoint),
             ("id", self.id),

@@ -102,6 +102,15 @@ pub struct DaemonArgs {
     /// How many backups, and how many restores, run at once [default: 2]
     #[arg(long, value_name = "NUMBER")]
     pub jobs: Option<String>,
+    /// Serve Prometheus' metrics at this address, such as 127.0.0.1:9377; and nothing else
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_address: Option<String>,
+    /// Post each event to this URL, as JSON; can be repeated. A URL that is a secret is better kept in the file
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Vec<String>,
+    /// Of which events, such as health.*; can be repeated [default: all]
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub webhook_events: Vec<String>,
     /// How many scheduled jobs work on one destination at once [default: as many as at all]
     #[arg(long, value_name = "NUMBER")]
     pub jobs_per_destination: Option<String>,
@@ -173,6 +182,7 @@ impl DaemonArgs {
             ("log", one(self.log.as_deref().map(text))),
             ("log-level", one(self.log_level.clone().or(debug))),
             ("managed-plugin", one(self.managed_plugin.map(|v| v.to_string()))),
+            ("metrics-address", one(self.metrics_address.clone())),
             ("mount-root", one(self.mount_root.as_deref().map(text))),
             ("mount-wait", one(self.mount_wait.clone())),
             ("on-remove", one(self.on_remove.clone())),
@@ -181,6 +191,8 @@ impl DaemonArgs {
             ("state-id", one(self.state_id.clone())),
             ("time-zone", one(self.time_zone.clone())),
             ("trash-ttl", one(self.trash_ttl.clone())),
+            ("webhook-events", self.webhook_events.clone()),
+            ("webhook-url", self.webhook_url.clone()),
         ]
         .into_iter()
         .filter(|(_, values)| !values.is_empty())

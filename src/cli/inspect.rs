@@ -96,7 +96,7 @@ fn fares(schedule: &Schedule, now: Time) -> String {
     let mut text = schedule.health.clone();
     if !schedule.succeeded_at.is_empty() {
         text.push_str(&format!(", last {}", ago(&schedule.succeeded_at, now)));
-        if schedule.seconds > 0 && schedule.failures == 0 {
+        if schedule.seconds > 0 {
             text.push_str(&format!(" in {}", Span::seconds(schedule.seconds)));
         }
     }

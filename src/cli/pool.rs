@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::sheet::Sheet;
 use super::{Error, Screen};
-use crate::api::types::{CheckedPool, ExtendPool, Pool as Answer, PoolSpace, RepairedPool, TrimmedPool};
+use crate::api::types::{
+    CheckedPool, ExtendPool, Pool as Answer, PoolSpace, RepairPool, RepairedPool, TrimmedPool,
+};
 use crate::client::Client;
 use crate::model::Bytes;
 
@@ -35,13 +37,18 @@ pub struct Status {}
 #[command(after_help = "A pool at work is checked as it was last written, and works on meanwhile.")]
 pub struct Check {}
 
-/// Repair the metadata of a pool that is not at work
+/// Repair the metadata of a pool that nobody uses
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The repaired metadata take the place of the damaged ones only when they are sound and lack no volume and no \
+    after_help = "A pool that has failed, or has become read-only, is taken down for it; whoever still uses a volume of it is named. \
+                  The repaired metadata take the place of the damaged ones only when they are sound and lack no volume and no \
                   snapshot. The damaged ones are kept in a file."
 )]
-pub struct Repair {}
+pub struct Repair {
+    /// Give up what cannot be saved; without this, a repair that loses something is refused, and says what it is
+    #[arg(long)]
+    accept_loss: bool,
+}
 
 /// Make the pool larger, or take up what its device has gained
 #[derive(Debug, Args)]
@@ -66,8 +73,9 @@ impl Pool {
                     false => screen.line(&sound(&checked)),
                 }
             }
-            Self::Repair(Repair {}) => {
-                let repaired = client.repair_pool().await?;
+            Self::Repair(Repair { accept_loss }) => {
+                let repaired = client.repair_pool(&RepairPool { accept_loss }).await?;
+                screen.notes(&repaired.losses);
                 screen.notes(&repaired.notes);
                 match screen.json() {
                     true => screen.value(&repaired),
@@ -243,6 +251,7 @@ mod tests {
         let mut repaired = RepairedPool {
             metadata_device: "/dev/sdc".to_owned(),
             damaged: String::new(),
+            losses: Vec::new(),
             notes: Vec::new(),
         };
         assert!(healed(&repaired).contains("nothing was changed"));

@@ -36,7 +36,7 @@ async fn every_method_has_its_route() {
     let _ = client.unmount_snapshot("v@s").await;
     let _ = client.pool().await;
     let _ = client.check_pool().await;
-    let _ = client.repair_pool().await;
+    let _ = client.repair_pool(&RepairPool::default()).await;
     let _ = client.extend_pool(&ExtendPool::default()).await;
     let _ = client.trim_pool().await;
     let _ = client.import_convoy(&ImportConvoy::default()).await;

@@ -136,6 +136,11 @@ pub const SETTINGS: &[Setting] = &[
         about: "true: guard against what the engine does below a plugin's mounts (false)",
     },
     Setting {
+        name: "metrics-address",
+        reloads: false,
+        about: "an address that serves Prometheus' metrics to the network, e.g. 127.0.0.1:9377 (none)",
+    },
+    Setting {
         name: "mount-root",
         reloads: false,
         about: "where volumes are mounted (default: <root>/mounts)",
@@ -174,5 +179,15 @@ pub const SETTINGS: &[Setting] = &[
         name: "trash-ttl",
         reloads: true,
         about: "how long the trash keeps volumes that do not say (7d)",
+    },
+    Setting {
+        name: "webhook-events",
+        reloads: true,
+        about: "the kinds of events that webhooks are told of, e.g. health.*,warning (all)",
+    },
+    Setting {
+        name: "webhook-url",
+        reloads: true,
+        about: "where each event is posted to, as JSON; several are separated by blanks",
     },
 ];

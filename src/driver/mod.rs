@@ -18,6 +18,7 @@ pub mod vfs;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,14 @@ pub trait Driver: Send + Sync + 'static {
     /// What a person should know of its storage as it is now. Cheap: it is asked every few seconds.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()
+    }
+
+    /// What tells when [`Driver::warnings`] may say something else, where its storage does: nobody then need ask all the time.
+    ///
+    /// # Errors
+    /// Where it should, and does not.
+    fn news(&self) -> Result<Option<Box<dyn News>>> {
+        Ok(None)
     }
 
     /// The pool that its volumes share, where they share one.
@@ -257,6 +266,13 @@ pub struct Warning {
     pub key: String,
     /// The object, the cause, the remedy.
     pub text: String,
+}
+
+/// A file that is readable when a driver's storage has something to tell; not more often than once between two calls of
+/// [`News::arm`], and also for what turns out to be nothing.
+pub trait News: AsFd + Send {
+    /// From now on, it is readable for what comes later only.
+    fn arm(&self) -> Result<()>;
 }
 
 /// What a driver's volumes are.

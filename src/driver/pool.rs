@@ -26,6 +26,13 @@ pub trait Pool {
     /// # Errors
     /// [`super::DriverError::Corrupt`] where they are not.
     fn check(&self) -> Result<PoolCheck>;
+
+    /// Takes a pool down that has failed, or that writes no more, so that its metadata can be worked on ([`AtRest`]). Nothing can be
+    /// done with the driver afterwards.
+    ///
+    /// # Errors
+    /// [`super::DriverError::Busy`] where the pool works, and where somebody uses a volume of it: all of them are named.
+    fn give_up(&self) -> Result<()>;
 }
 
 /// A pool that no driver has at work.
@@ -37,11 +44,12 @@ pub trait AtRest: Send + Sync {
     fn check(&self) -> Result<PoolCheck>;
 
     /// Repairs damaged metadata: aside first, and into their place only when what came of it is sound and lacks nothing.
-    /// An interrupted repair is finished.
+    /// An interrupted repair is finished. With `accept_loss`, what cannot be saved is given up: volumes and snapshots say so.
     ///
     /// # Errors
-    /// [`super::DriverError::Corrupt`] where they cannot be repaired, or not without a loss. Nothing was changed then.
-    fn repair(&self) -> Result<PoolRepair>;
+    /// [`super::DriverError::Corrupt`] where they cannot be repaired, or not without a loss that was not accepted. Nothing was
+    /// changed then.
+    fn repair(&self, accept_loss: bool) -> Result<PoolRepair>;
 
     /// Takes over, in place, the pool of the Convoy whose root is `root`; with `dry_run`, says what would be. Names that are
     /// `taken` stay behind.
@@ -133,4 +141,6 @@ pub struct PoolRepair {
     pub device: PathBuf,
     /// Where those are now that were damaged; `None` where there was nothing to repair.
     pub damaged: Option<PathBuf>,
+    /// What could not be saved, and was given up: `volume pg: ...`.
+    pub losses: Vec<String>,
 }

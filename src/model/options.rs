@@ -77,6 +77,18 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "trash, delete or keep: what becomes of the data when the volume is removed",
     ),
     (
+        "ping.fail-url",
+        "what is asked for after a task that failed; by default ping.url with /fail at the end of its path",
+    ),
+    (
+        "ping.tasks",
+        "the tasks that are followed by pings, e.g. backup,snapshot,verify (backup)",
+    ),
+    (
+        "ping.url",
+        "what is asked for after each backup by policy that succeeded, e.g. https://hc-ping.com/KEY/{volume}",
+    ),
+    (
         "protect",
         "true: the volume cannot be removed until protection is taken away",
     ),

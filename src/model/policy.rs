@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::options::{boolean, url};
-use super::{Bytes, InvalidValue, Keep, OnRemove, Schedule, Span, Time, Verification};
+use super::{Bytes, InvalidValue, Keep, OnRemove, Schedule, Span, Tasks, Time, UrlTemplate, Verification};
 
 /// What an option is set to so that a default of the daemon does not hold for a volume.
 const NONE: &str = "none";
@@ -120,6 +120,12 @@ policies! {
     "backup.verify" backup_verify: Verification = Verification::parse;
     /// What becomes of the data when the volume is removed.
     "on-remove" on_remove: OnRemove = OnRemove::parse;
+    /// What is asked for after a task that failed; `ping.url` with `/fail` at its end, without it.
+    "ping.fail-url" ping_fail_url: UrlTemplate = UrlTemplate::parse;
+    /// The tasks that are followed by pings.
+    "ping.tasks" ping_tasks: Tasks = Tasks::parse;
+    /// What is asked for after a task that succeeded.
+    "ping.url" ping_url: UrlTemplate = UrlTemplate::parse;
     /// Refuse removal.
     "protect" protect: bool = boolean;
     /// Which of the snapshots taken by schedule are kept; all, without it.
@@ -202,6 +208,10 @@ mod tests {
         ("backup.schedule", "@daily"),
         ("backup.verify", "sample,full=@weekly"),
         ("on-remove", "keep"),
+        // As it is shown.
+        ("ping.fail-url", "https://hc.example/…"),
+        ("ping.tasks", "snapshot,backup"),
+        ("ping.url", "https://hc.example/…"),
         ("protect", "true"),
         ("snapshot.keep", "last=3"),
         ("snapshot.schedule", "every 15m"),
@@ -225,6 +235,26 @@ mod tests {
         }
         assert_eq!(policy, Policy::default());
         assert!(!policy.unset("size") && !policy.set("size", "1G").expect("not of these"));
+    }
+
+    /// A URL that is pinged is a secret: it is recorded whole, and shown as its host.
+    #[test]
+    fn what_is_pinged_is_recorded_and_not_shown() {
+        let mut policy = Policy::default();
+        assert!(policy.set("ping.url", "https://hc.example/s3cret").expect("set"));
+        assert!(
+            policy
+                .set("ping.fail-url", "https://hc.example/s3cret/{error}")
+                .expect("set")
+        );
+        let shown = "ping.fail-url=https://hc.example/…,ping.url=https://hc.example/…";
+        assert_eq!(policy.to_string(), shown);
+        assert!(!format!("{policy:?}").contains("s3cret"));
+        let record = serde_json::to_string(&policy).expect("written");
+        assert_eq!(serde_json::from_str::<Policy>(&record).expect("read"), policy);
+        let said = policy.set("ping.url", "s3cret").expect_err("no URL").to_string();
+        assert!(!said.contains("s3cret"), "{said}");
+        assert!(policy.set("ping.tasks", "backup,lunch").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Bytes, OnRemove, Policy, Span};
+use super::{Bytes, EventFilter, OnRemove, Policy, Span, UrlTemplate};
 
 /// Defaults and bounds of a running daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// Where backups go, and how.
     pub backups: Arc<BackupSettings>,
+    /// Who is told of events.
+    pub webhooks: Arc<Vec<UrlTemplate>>,
+    /// Of which.
+    pub webhook_events: Arc<EventFilter>,
 }
 
 /// Where backups go, and how.
@@ -74,6 +78,8 @@ impl Default for Settings {
             jobs_per_destination: None,
             policy: Arc::default(),
             backups: Arc::default(),
+            webhooks: Arc::default(),
+            webhook_events: Arc::default(),
         }
     }
 }

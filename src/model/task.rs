@@ -1,8 +1,11 @@
 //! Work that policies ask for again and again, and what has become of it.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Span, Time};
+use super::{InvalidValue, Name, Time};
 
 /// A sort of such work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +53,61 @@ impl Task {
     }
 }
 
+/// Some of them, as an option lists them: `backup,snapshot`. Where nothing is said, it is backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tasks(BTreeSet<Task>);
+
+impl Tasks {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// A word that is no task, or none at all.
+    pub fn parse(option: &str, value: &str) -> Result<Self, InvalidValue> {
+        let words = value.split(',').map(|word| Task::called(word.trim()));
+        words
+            .collect::<Option<_>>()
+            .map(Self)
+            .ok_or_else(|| InvalidValue::Value {
+                option: option.to_owned(),
+                value: value.to_owned(),
+                expected: format!("one or more of {}", Self(Task::ALL.into_iter().collect())),
+            })
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, task: Task) -> bool {
+        self.0.contains(&task)
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self([Task::Backup].into())
+    }
+}
+
+impl fmt::Display for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<&str> = self.0.iter().map(|task| task.word()).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+impl TryFrom<String> for Tasks {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        Self::parse("tasks", &text)
+    }
+}
+
+impl From<Tasks> for String {
+    fn from(tasks: Tasks) -> Self {
+        tasks.to_string()
+    }
+}
+
 /// What has happened of one task of one volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Past {
@@ -59,15 +117,15 @@ pub struct Past {
     /// When the last one was begun, whatever became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Time>,
+    /// How long the last one that succeeded took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
     /// How many have failed since one succeeded.
     #[serde(default)]
     pub failures: u32,
     /// Why the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long the last one took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub took: Option<Span>,
 }
 
 impl Past {
@@ -77,25 +135,16 @@ impl Past {
             Ok(()) => Self {
                 succeeded: Some(begun),
                 tried: Some(begun),
+                took_ms: None,
                 failures: 0,
                 error: None,
-                took: None,
             },
             Err(why) => Self {
                 tried: Some(begun),
                 failures: self.failures.saturating_add(1),
                 error: Some(why),
-                took: None,
                 ..self
             },
-        }
-    }
-
-    /// With the time that the last one took.
-    pub fn lasting(self, took: Span) -> Self {
-        Self {
-            took: Some(took),
-            ..self
         }
     }
 }

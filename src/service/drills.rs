@@ -6,7 +6,7 @@
 //! The volume may be in use meanwhile.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use super::{Inner, Result, Service, ServiceError};
 use crate::driver::{Driver, DriverError, Target};
 use crate::engine::compare::{self, Compared};
 use crate::engine::{Backup, Kind};
-use crate::model::{Bytes, RootDirectory, Span, Task, Time, Volume, Work};
+use crate::model::{Bytes, RootDirectory, Task, Time, Volume, Work};
 
 /// What of a filesystem's free space a drill leaves alone, in percent of its need.
 const MARGIN: u64 = 5;
@@ -66,12 +66,16 @@ impl Service {
         else {
             unreachable!("the caller has looked");
         };
-        let begun = Time::now();
+        let (begun, clock) = (Time::now(), Instant::now());
         let result = self.drill_once(live).await;
         let cut_off = self.is_stopping() || live.progress.is_cancelled();
         if !by_schedule && !cut_off {
             let done = result.as_ref().map(drop).map_err(ServiceError::one_line);
-            self.remember_past(volume_id, Task::Drill, begun, done).await;
+            self.remember_past(volume_id, Task::Drill, begun, clock.elapsed(), done)
+                .await;
+            if let Ok(entry) = self.known(&volume) {
+                self.tell_health_of(&entry.volume);
+            }
         }
         if !cut_off {
             let mut about = vec![("state", if result.is_ok() { "ok" } else { "failed" }.to_owned())];
@@ -140,7 +144,7 @@ impl Service {
         if let Some(job) = self.0.jobs.find(of_volume) {
             // What comes of it, the job itself says.
             let _ = self.cancel_job(job).await;
-            let _ = self.wait_for_job(job, std::time::Duration::from_secs(3600)).await;
+            let _ = self.wait_for_job(job, Duration::from_secs(3600)).await;
         }
     }
 }
@@ -269,10 +273,9 @@ impl Service {
         volume: crate::model::VolumeId,
         task: Task,
         begun: Time,
+        took: Duration,
         done: std::result::Result<(), String>,
     ) {
-        let took = Time::now().as_second().saturating_sub(begun.as_second());
-        let took = Span::seconds(u64::try_from(took).unwrap_or(0));
         let past = self.0.care.locked().add(volume, task, begun, took, done);
         let put = move |inner: &Inner| Ok(inner.state.put_past(volume, task, &past)?);
         if let Err(error) = self.blocking(put).await {

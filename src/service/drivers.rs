@@ -63,6 +63,24 @@ impl DriverSlot {
         self.at_rest.is_some()
     }
 
+    /// Takes its pool from the driver, if that has failed and nobody uses it. The driver is absent then.
+    ///
+    /// # Errors
+    /// [`DriverError::Busy`] where it works, or somebody uses it.
+    pub(super) fn give_up(&self) -> Result<()> {
+        let _storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(driver) = self.get() else {
+            return Ok(());
+        };
+        let Some(pool) = driver.pool() else {
+            return Ok(());
+        };
+        // Nobody begins anything with it meanwhile.
+        self.absent(format!("driver {}: its pool is being repaired", self.name));
+        pool.give_up().inspect_err(|_| self.present(driver.clone()))?;
+        Ok(())
+    }
+
     /// Works on its pool, which no driver has at work, and which none gets at meanwhile.
     pub(super) fn at_rest<T>(
         &self,
@@ -73,9 +91,7 @@ impl DriverSlot {
             return Err(DriverError::Busy {
                 what: "the pool".to_owned(),
                 by: format!("the driver {}, which has it at work", self.name),
-                remedy: "its metadata can be repaired only at rest: end what uses its volumes, and start the daemon again, which \
-                         checks them, and leaves them at rest where they are damaged"
-                    .to_owned(),
+                remedy: "its metadata can be worked on only at rest".to_owned(),
             }
             .into());
         }

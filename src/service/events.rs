@@ -76,6 +76,12 @@ impl Events {
         let _ = self.sender.send(event);
     }
 
+    /// How many there were in this run of the daemon.
+    pub fn count(&self) -> u64 {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.back().map_or(0, |last| last.sequence)
+    }
+
     /// The kept events after `since`, and the feed of those that follow, with none lost or doubled in between.
     pub fn since(&self, since: u64) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

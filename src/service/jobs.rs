@@ -204,6 +204,16 @@ impl Service {
         Ok(recorded.into_iter().map(|job| self.status_of(job)).collect())
     }
 
+    /// The kinds and states of the jobs that have not ended.
+    pub fn jobs_at_work(&self) -> Vec<(&'static str, JobState)> {
+        let live = self.0.jobs.locked();
+        let told = live.values().map(|live| {
+            let job = live.job.lock().unwrap_or_else(PoisonError::into_inner);
+            (job.work.kind(), job.state)
+        });
+        told.collect()
+    }
+
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<JobStatus> {
         if let Some(live) = self.0.jobs.get(id) {
@@ -370,6 +380,10 @@ impl Service {
 
     async fn end_job(&self, live: &Arc<Live>, result: Result<Outcome>) {
         let by_hand = *live.cancelled.borrow();
+        if let Work::Backup { .. } = live.job().work {
+            let figures = live.progress.figures();
+            self.0.tally.backed_up(figures.read_bytes, figures.stored_bytes);
+        }
         let stopped = matches!(
             result,
             Err(ServiceError::Engine(EngineError::Cancelled) | ServiceError::Stopping)
@@ -410,6 +424,7 @@ impl Service {
         }
         job.failure = failure;
         self.record(job.clone()).await;
+        self.0.tally.job_ended(&job);
         let mut about = vec![
             ("kind", job.work.kind().to_owned()),
             ("object", job.work.object()),

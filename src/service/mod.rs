@@ -13,6 +13,7 @@ mod drivers;
 mod error;
 mod events;
 mod fills;
+mod health;
 mod import;
 mod jobs;
 mod locks;
@@ -28,6 +29,7 @@ mod retention;
 mod snapshots;
 mod start;
 mod stored;
+mod tally;
 mod timeline;
 mod trash;
 mod travel;
@@ -55,6 +57,7 @@ pub use policies::{Cared, Due, Fare};
 pub use pool::TrimmedPool;
 pub use retention::{Judged, Retention};
 pub use snapshots::Found;
+pub use tally::Tally;
 pub use timeline::{Mark, Timeline};
 pub use usage::Measured;
 pub use volumes::{CreateRequest, RemoveRequest};
@@ -118,6 +121,8 @@ struct Inner {
     uses: Uses,
     care: policies::Care,
     policies_changed: Notify,
+    tally: Tally,
+    told: health::Told,
     /// Volumes whose restore failed in this run of the daemon: when, and why. Held for look-ups only.
     failed_restores: Mutex<BTreeMap<Name, (Instant, String)>>,
     /// True once the records are reconciled; until then, only what needs no volume is answered.
@@ -182,6 +187,8 @@ impl Service {
             uses: Uses::default(),
             care: policies::Care::default(),
             policies_changed: Notify::new(),
+            tally: Tally::default(),
+            told: health::Told::default(),
             failed_restores: Mutex::default(),
             ready: watch::channel(false).0,
             settled: watch::channel(aftermath != Aftermath::Settle).0,
@@ -227,6 +234,11 @@ impl Service {
     /// Whether a mount id was heard of in this run of the daemon.
     pub fn is_confirmed(&self, hold: &crate::state::Hold) -> bool {
         hold.process == self.0.process
+    }
+
+    /// Whether the records are reconciled.
+    pub fn is_ready(&self) -> bool {
+        *self.0.ready.borrow()
     }
 
     /// Waits until the records are reconciled.

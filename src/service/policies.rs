@@ -62,12 +62,16 @@ impl Known {
         volume: VolumeId,
         task: Task,
         begun: Time,
-        took: Span,
+        took: Duration,
         done: std::result::Result<(), String>,
     ) -> Past {
         self.plans.remove(&volume);
         let past = self.pasts.entry((volume, task)).or_default();
-        *past = past.clone().and(begun, done).lasting(took);
+        let succeeded = done.is_ok();
+        *past = past.clone().and(begun, done);
+        if succeeded {
+            past.took_ms = u64::try_from(took.as_millis()).ok();
+        }
         past.clone()
     }
 
@@ -185,7 +189,11 @@ impl Service {
             }
             policy.check()?;
             check_possible(&policy, &*driver)?;
-            if changes.keys().any(|option| option.contains('.')) {
+            let given = policy.given();
+            if changes
+                .keys()
+                .any(|option| option.contains('.') && !option.starts_with("ping."))
+            {
                 // What is newly asked for is not late since the volume was made.
                 policy.since = Some(Time::now());
             }
@@ -200,7 +208,11 @@ impl Service {
             this.catalog_mut().put(changed);
             let about: Vec<(&'static str, String)> = POLICIES
                 .iter()
-                .filter_map(|option| Some((*option, changes.get(*option)?.clone().unwrap_or_default())))
+                .filter_map(|option| {
+                    changes.get(*option)?;
+                    // As it may be shown: a URL that is pinged is a secret.
+                    Some((*option, given.get(option).cloned().unwrap_or_default()))
+                })
                 .collect();
             this.events().emit("volume.policy", &name, &about);
             this.0.policies_changed.notify_one();
@@ -335,7 +347,7 @@ impl Service {
     /// Does a task that was taken on, and records what became of it.
     pub async fn do_task(&self, cared: &Cared) {
         let (key, task) = ((cared.volume.id, cared.task), cared.task);
-        let begun = Time::now();
+        let (begun, clock) = (Time::now(), Instant::now());
         let result = self.do_as_now_wanted(cared, begun).await;
         let stopped = matches!(
             result,
@@ -359,12 +371,19 @@ impl Service {
             self.events()
                 .emit("warning", &cared.volume.name, &[("message", message)]);
         }
-        self.remember_past(key.0, task, begun, done).await;
+        let mut about = vec![("task", task.word().to_owned())];
+        about.extend(done.as_ref().err().map(|why| ("error", why.clone())));
+        self.remember_past(key.0, task, begun, clock.elapsed(), done)
+            .await;
         {
             let mut known = self.0.care.locked();
             known.at_work.remove(&key);
             known.asked.remove(&key);
             known.plans.remove(&key.0);
+        }
+        self.events().emit("task.end", &cared.volume.name, &about);
+        if let Ok(entry) = self.known(&cared.volume.name) {
+            self.tell_health_of(&entry.volume);
         }
         self.0.policies_changed.notify_one();
     }

@@ -59,20 +59,34 @@ impl Service {
         .await
     }
 
-    /// Repairs the metadata of a pool at rest, and has its driver try again then. Says what still keeps that away.
-    pub async fn repair_pool(&self) -> Result<(PoolRepair, Option<String>)> {
+    /// Repairs the metadata of a pool at rest, or of one that has failed and is used by nobody, and has its driver try again then.
+    /// Says what still keeps that away.
+    pub async fn repair_pool(&self, accept_loss: bool) -> Result<(PoolRepair, Option<String>)> {
         let this = self.clone();
         self.change(async move {
             let index = this.pool_slot()?;
-            let repair = this
-                .blocking(move |inner| inner.drivers[index].at_rest(|pool| pool.repair()))
-                .await?;
+            this.blocking(move |inner| inner.drivers[index].give_up()).await?;
+            let repaired = this
+                .blocking(move |inner| inner.drivers[index].at_rest(|pool| pool.repair(accept_loss)))
+                .await;
+            let repair = match repaired {
+                Ok(repair) => repair,
+                Err(error) => {
+                    // What was taken down may run again as it is; if not, its volumes say why.
+                    if let Err(why) = this.try_again(index).await {
+                        this.refuse_driver(index, why)?;
+                    }
+                    return Err(error);
+                }
+            };
             let damaged = repair.damaged.as_ref().map(|path| path.display().to_string());
-            this.events().emit(
-                "pool.repair",
-                this.0.drivers[index].name(),
-                &[("damaged", damaged.unwrap_or_default())],
-            );
+            let name = this.0.drivers[index].name();
+            this.events()
+                .emit("pool.repair", name, &[("damaged", damaged.unwrap_or_default())]);
+            for loss in &repair.losses {
+                let message = format!("lost in the repair of the pool: {loss}");
+                this.events().emit("warning", name, &[("message", message)]);
+            }
             let trouble = this.try_again(index).await.err().map(|error| error.to_string());
             Ok((repair, trouble))
         })

@@ -4,20 +4,30 @@
 //! Nothing here can keep the daemon from starting: one bad volume, one absent driver is reported and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::catalog::Entry;
 use super::{DriverSlot, Result, Service, ServiceError};
-use crate::driver::{DriverError, Operation, Outcome};
+use crate::driver::{Driver, DriverError, Operation, Outcome};
 use crate::model::{Name, VolumeId};
 use crate::state::Hold;
+use crate::sys::poll::readable;
 
 /// How often the drivers' generations are compared.
 const WATCH: Duration = Duration::from_secs(2);
 /// How often an absent driver is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// How often drivers are asked what a person should know.
+/// How often drivers are asked what a person should know, where nothing tells that it is time to.
 const WARN: Duration = Duration::from_secs(10);
+/// The same while there is a trouble, which may become worse.
+const WARN_AGAIN: Duration = Duration::from_secs(1);
+/// So long nothing more is heard after news: what makes some makes more.
+const BREATH: Duration = Duration::from_millis(200);
+/// How often whoever listens looks whether anybody wants to know.
+const LISTEN: Duration = Duration::from_secs(1);
 /// How often the trash is looked through.
 const TRASH: Duration = Duration::from_secs(60);
 
@@ -53,7 +63,14 @@ impl Service {
         self.recall_pasts().await?;
         self.resume_jobs().await?;
         self.resume_restores().await?;
-        for task in [Task::Watch, Task::Mounts, Task::Trash, Task::Usage, Task::Warn] {
+        for task in [
+            Task::Watch,
+            Task::Mounts,
+            Task::Trash,
+            Task::Usage,
+            Task::Warn,
+            Task::Health,
+        ] {
             let this = this.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -71,6 +88,7 @@ impl Service {
             Task::Mounts => self.keep_mounted().await,
             Task::Usage => self.keep_measuring().await,
             Task::Warn => self.keep_warning().await,
+            Task::Health => self.keep_telling_health().await,
             Task::Trash => loop {
                 self.empty_trash().await;
                 tokio::time::sleep(TRASH).await;
@@ -125,7 +143,7 @@ impl Service {
     }
 
     /// A driver that cannot be opened: its volumes say why. A mistake in the options ends the start.
-    fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
+    pub(super) fn refuse_driver(&self, index: usize, error: ServiceError) -> Result<()> {
         if let ServiceError::Driver(DriverError::Invalid(_)) | ServiceError::Invalid(_) = error {
             return Err(error);
         }
@@ -213,12 +231,23 @@ impl Service {
     /// Tells of each trouble of a driver's storage once, when it begins.
     async fn keep_warning(&self) {
         let mut told: BTreeSet<(usize, String)> = BTreeSet::new();
+        let news = Arc::<Notify>::default();
+        let mut heard = BTreeSet::new();
         loop {
             let mut now = BTreeSet::new();
             for index in 0..self.0.drivers.len() {
                 let Ok(driver) = self.0.drivers[index].get() else {
                     continue;
                 };
+                if heard.insert(index)
+                    && let Err(error) = listen(&*driver, &news)
+                {
+                    log::warn!(
+                        "driver {}: it is asked every {} s only: {error}",
+                        driver.name(),
+                        WARN.as_secs()
+                    );
+                }
                 let asked = driver.clone();
                 let warnings = self.blocking(move |_| Ok(asked.warnings())).await;
                 for warning in warnings.unwrap_or_default() {
@@ -230,8 +259,15 @@ impl Service {
                     now.insert(key);
                 }
             }
+            let pause = match now.is_empty() {
+                true => WARN,
+                false => WARN_AGAIN,
+            };
             told = now;
-            tokio::time::sleep(WARN).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = news.notified() => {}
+            }
         }
     }
 
@@ -271,6 +307,38 @@ impl Service {
     }
 }
 
+/// Has `told` notified of a driver's news until nobody else holds it; nothing, where the driver's storage tells none.
+fn listen(driver: &dyn Driver, told: &Arc<Notify>) -> std::result::Result<(), String> {
+    let name = driver.name();
+    let Some(news) = driver.news().map_err(|error| error.to_string())? else {
+        return Ok(());
+    };
+    let told = told.clone();
+    let listener = std::thread::Builder::new()
+        .name("news".to_owned())
+        .spawn(move || {
+            while Arc::strong_count(&told) > 1 {
+                let heard = match readable(news.as_fd(), LISTEN) {
+                    Ok(false) => continue,
+                    // Before anybody asks: what comes later is told again.
+                    Ok(true) => news.arm().map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(error) = heard {
+                    log::warn!(
+                        "driver {name}: it is asked every {} s only: {error}",
+                        WARN.as_secs()
+                    );
+                    break;
+                }
+                log::debug!("driver {name}: its storage tells that something has changed");
+                told.notify_one();
+                std::thread::sleep(BREATH);
+            }
+        });
+    listener.map(drop).map_err(|error| error.to_string())
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Task {
     Watch,
@@ -278,6 +346,7 @@ enum Task {
     Trash,
     Usage,
     Warn,
+    Health,
 }
 
 fn of_driver<'a>(slot: &DriverSlot, entries: impl Iterator<Item = &'a Entry>) -> Vec<Name> {

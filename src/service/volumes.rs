@@ -357,6 +357,16 @@ impl Service {
         Ok(self.catalog().entries().filter(wanted).cloned().collect())
     }
 
+    /// All volumes as memory has them, without waiting for anything.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.catalog().entries().cloned().collect()
+    }
+
+    /// A volume as memory has it, without waiting for anything.
+    pub fn in_memory(&self, name: &Name) -> Option<Entry> {
+        self.catalog().get(name).cloned()
+    }
+
     /// A volume by its very name, as Docker asks for it. Answered from memory if it is there; otherwise waits for a
     /// create of that name under way and looks into the drivers' records, because "does not exist" makes the
     /// engine forget what it knew about the volume.

@@ -6,7 +6,9 @@
 //!   point passed, from 1;
 //! - `WINDLASS_FAULT_SCOPE=<prefix>` starts the counting at the first point whose name starts with the prefix, so that
 //!   points passed during a daemon's start do not count; from there on, every point counts;
-//! - `WINDLASS_FAULT_TRACE=<file>` appends the name of each point that counts, one a line, before it is acted upon.
+//! - `WINDLASS_FAULT_TRACE=<file>` appends the name of each point that counts, one a line, before it is acted upon;
+//! - `WINDLASS_FAULT_POWER=1` ends the machine instead of the process, in tests' guest kernel and nowhere else: what was not
+//!   synced is lost.
 //!
 //! A test that wants every point of an operation runs it once with a trace, then once for each line of it.
 
@@ -45,6 +47,8 @@ mod active {
 
     pub(super) struct Plan {
         trigger: Trigger,
+        /// The whole machine goes.
+        power: bool,
         scope: Option<String>,
         trace: Option<OsString>,
         /// Set by the first point within the scope.
@@ -56,11 +60,14 @@ mod active {
     impl Plan {
         pub(super) fn from_environment() -> Self {
             let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-            Self::new(
-                text("WINDLASS_FAULT"),
-                text("WINDLASS_FAULT_SCOPE"),
-                std::env::var_os("WINDLASS_FAULT_TRACE"),
-            )
+            Self {
+                power: text("WINDLASS_FAULT_POWER").is_some(),
+                ..Self::new(
+                    text("WINDLASS_FAULT"),
+                    text("WINDLASS_FAULT_SCOPE"),
+                    std::env::var_os("WINDLASS_FAULT_TRACE"),
+                )
+            }
         }
 
         pub(super) fn new(fault: Option<String>, scope: Option<String>, trace: Option<OsString>) -> Self {
@@ -71,6 +78,7 @@ mod active {
             let counting = AtomicBool::new(scope.is_none());
             Self {
                 trigger,
+                power: false,
                 scope,
                 trace,
                 counting,
@@ -80,6 +88,9 @@ mod active {
 
         pub(super) fn pass(&self, name: &str) {
             if self.counts(name) {
+                if self.power {
+                    cut_power();
+                }
                 kill(Pid::this(), Signal::SIGKILL).expect("a process may kill itself");
                 // The signal is delivered before the call returns to this thread; other threads die with it.
             }
@@ -112,6 +123,17 @@ mod active {
                 Trigger::Named(wanted) => wanted == name,
             }
         }
+    }
+
+    /// Has the guest's kernel panic, which ends its process on the spot: no cache is written, no process goes on. A machine that is
+    /// not such a guest is never touched.
+    fn cut_power() {
+        let machine = std::fs::read_to_string("/proc/cpuinfo").expect("procfs");
+        assert!(
+            machine.contains("User Mode Linux"),
+            "only a guest's power may be cut"
+        );
+        std::fs::write("/proc/sysrq-trigger", "c").expect("a kernel that can be asked to panic");
     }
 }
 

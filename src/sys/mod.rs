@@ -20,6 +20,7 @@ pub mod loops;
 pub mod mount;
 pub mod mount_points;
 pub mod mountinfo;
+pub mod poll;
 pub mod quota;
 pub mod reflink;
 pub mod socket;

@@ -12,6 +12,11 @@ mod restart;
 mod service;
 mod state;
 mod survival;
+mod thin;
+mod tour;
+
+#[path = "../s3/mod.rs"]
+mod s3;
 
 /// Ends a test that cannot run here. Where `CI` says that everything must run, it fails.
 macro_rules! skip_unless {

@@ -22,6 +22,7 @@ use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
 use super::error;
+use super::metrics;
 use super::types::{Failure, Kind};
 use super::{Body, Request};
 use crate::service::{Service, ServiceError};
@@ -73,6 +74,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/jobs/{job}"),
     ("GET", "/v1/jobs/{job}/progress"),
     ("GET", "/v1/events"),
+    ("GET", "/metrics"),
 ];
 
 /// What the API tells about the daemon besides what the service knows.
@@ -127,6 +129,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         method,
         path,
         query,
+        headers,
         body,
     } = request;
     let segments: Vec<String> = path
@@ -174,7 +177,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "diff"]) => history::diff(service, query).await,
         ("GET", ["v1", "pool"]) => pool::status(service).await,
         ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
-        ("POST", ["v1", "pool", "repair"]) => pool::repair(service).await,
+        ("POST", ["v1", "pool", "repair"]) => pool::repair(service, parse(body)?).await,
         ("POST", ["v1", "pool", "extend"]) => pool::extend(service, parse(body)?).await,
         ("POST", ["v1", "pool", "trim"]) => pool::trim(service).await,
         ("POST", ["v1", "import", "convoy"]) => import::convoy(service, parse(body)?).await,
@@ -192,7 +195,8 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("GET", ["v1", "jobs", job]) => jobs::inspect(service, job).await,
         ("DELETE", ["v1", "jobs", job]) => jobs::cancel(service, job).await,
         ("GET", ["v1", "jobs", job, "progress"]) => jobs::progress(service, job, query).await,
-        ("GET", ["v1", "events"]) => events::stream(service, query).await,
+        ("GET", ["v1", "events"]) => events::stream(service, query, &headers).await,
+        ("GET", ["metrics"]) => Ok(metrics::answer(service).await),
         _ => Err(no_route(&method, &segments)),
     }
 }

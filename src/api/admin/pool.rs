@@ -1,7 +1,9 @@
 //! `/v1/pool`.
 
 use super::{Result, ok};
-use crate::api::types::{CheckedPool, ExtendPool, Pool, PoolSpace, RepairedPool, TrimmedPool, TrimmedVolume};
+use crate::api::types::{
+    CheckedPool, ExtendPool, Pool, PoolSpace, RepairPool, RepairedPool, TrimmedPool, TrimmedVolume,
+};
 use crate::driver::pool::{PoolStatus, Room, Space};
 use crate::model::Bytes;
 use crate::service::Service;
@@ -27,14 +29,15 @@ pub(super) async fn check(service: &Service) -> Result {
     })
 }
 
-pub(super) async fn repair(service: &Service) -> Result {
-    let (repair, trouble) = service.repair_pool().await?;
+pub(super) async fn repair(service: &Service, wish: RepairPool) -> Result {
+    let (repair, trouble) = service.repair_pool(wish.accept_loss).await?;
     ok(&RepairedPool {
         metadata_device: repair.device.display().to_string(),
         damaged: repair
             .damaged
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
+        losses: repair.losses,
         notes: trouble
             .map(|why| format!("the driver is not available yet: {why}"))
             .into_iter()

@@ -15,14 +15,12 @@ pub(super) struct Case {
     pub(super) judge: fn(&Bench, &Operation, &Outcome),
 }
 
+const BYSTANDER: &str = "bystander";
+
 impl Bench {
     pub(super) fn crashes_are_survived(&self) {
-        let bystander = self.make(&name("bystander"));
-        self.write(&bystander, "untouched");
-        for case in CASES.iter().chain(super::fill::CASES) {
-            if !(case.when)(self) {
-                continue;
-            }
+        let bystander = self.make_bystander();
+        for case in self.cases() {
             let deaths = self.kill_everywhere(case, &bystander);
             println!("{}: survived {deaths} deaths", case.title);
         }
@@ -42,31 +40,60 @@ impl Bench {
                 again += 1;
             }
             deaths += usize::from(died) + again - 1;
-            let outcome = driver.recover(&operation).expect("recovered");
-            let context = format!("{}, death {point}: {outcome:?}", case.title);
-            println!("{context}");
-            if !died {
-                assert_eq!(outcome, Outcome::Finished, "{context}");
-            }
-            assert_eq!(
-                driver.recover(&operation).expect("recovered again"),
-                outcome,
-                "{context}"
-            );
-            assert_eq!((self.fixture.leftovers)(), [""; 0], "{context}");
-            assert_eq!(driver.volumes().expect("listed").damaged, [], "{context}");
-            (case.judge)(self, &operation, &outcome);
-            assert_eq!((self.fixture.leftovers)(), [""; 0], "{context}");
+            let context = format!("{}, death {point}", case.title);
+            self.settle(case, &operation, &*driver, !died, &context);
             assert_eq!(self.find(&bystander.name).as_ref(), Some(bystander), "{context}");
-            assert_eq!(self.read(bystander).as_deref(), Some("untouched"), "{context}");
-            let listing = driver.volumes().expect("listed");
-            assert_eq!(listing.volumes.len(), 1, "{context}: {listing:?}");
-            assert_eq!(driver.trash().expect("a trash"), [], "{context}");
             if !died {
                 break;
             }
         }
         deaths
+    }
+
+    /// Recovers by a driver that was opened after the death, and sees that nothing is half there: neither of the operation, which must
+    /// be finished where it `is_done`, nor of anything else.
+    pub(super) fn settle(
+        &self,
+        case: &Case,
+        operation: &Operation,
+        driver: &dyn Driver,
+        is_done: bool,
+        context: &str,
+    ) -> Outcome {
+        let outcome = driver.recover(operation).expect("recovered");
+        let context = format!("{context}: {outcome:?}");
+        println!("{context}");
+        if is_done {
+            assert_eq!(outcome, Outcome::Finished, "{context}");
+        }
+        assert_eq!(
+            driver.recover(operation).expect("recovered again"),
+            outcome,
+            "{context}"
+        );
+        assert_eq!((self.fixture.leftovers)(), [""; 0], "{context}");
+        assert_eq!(driver.volumes().expect("listed").damaged, [], "{context}");
+        (case.judge)(self, operation, &outcome);
+        assert_eq!((self.fixture.leftovers)(), [""; 0], "{context}");
+        let bystander = self.find(&name(BYSTANDER)).expect("the bystander");
+        assert_eq!(self.read(&bystander).as_deref(), Some("untouched"), "{context}");
+        let listing = driver.volumes().expect("listed");
+        assert_eq!(listing.volumes.len(), 1, "{context}: {listing:?}");
+        assert_eq!(driver.trash().expect("a trash"), [], "{context}");
+        outcome
+    }
+
+    /// A volume that no operation is about.
+    pub(super) fn make_bystander(&self) -> Volume {
+        let bystander = self.make(&name(BYSTANDER));
+        self.write(&bystander, "untouched");
+        bystander
+    }
+
+    /// The operations that this driver has.
+    pub(super) fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        let all = CASES.iter().chain(super::fill::CASES);
+        all.filter(|case| (case.when)(self))
     }
 
     /// Runs the operation, or its recovery, in a child that is killed at its n-th fault point; false when it survives.

@@ -7,6 +7,7 @@
 
 mod crash;
 pub(crate) mod fill;
+mod life;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -24,6 +25,7 @@ use crate::model::{
     Volume, VolumeId,
 };
 use crate::sys::fault;
+pub(crate) use life::Life;
 
 /// Fresh storage for one run of the suite.
 pub(crate) struct Fixture {

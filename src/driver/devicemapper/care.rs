@@ -1,10 +1,17 @@
-//! The pool at work, for those who look after it: what it says, what it gains, whether its metadata are sound.
+//! The pool at work, for those who look after it: what it says, what it gains, whether its metadata are sound. And its end, where it
+//! works no more and is to be repaired.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::super::pool::{Pool as Care, PoolCheck, PoolStatus, Room, Space};
-use super::super::{Driver, Result};
+use super::super::{Driver, DriverError, Result};
+use super::kernel::Info;
 use super::metadata::BLOCK_BYTES;
-use super::status::Blocks;
-use super::{Devicemapper, repair, storage};
+use super::records::ThinId;
+use super::status::{Blocks, Mode};
+use super::{Devicemapper, NAME, repair, storage};
+use crate::sys::{holders, mountinfo};
 
 impl Care for Devicemapper {
     fn status(&self) -> Result<PoolStatus> {
@@ -60,5 +67,73 @@ impl Care for Devicemapper {
                 repair::compare(&self.ledger, &device, true, &there).map_err(repair::with_remedy)
             }
         }
+    }
+
+    fn give_up(&self) -> Result<()> {
+        let status = self.pool.status()?;
+        let busy = |by: String, remedy: &str| DriverError::Busy {
+            what: format!("the pool {}", self.pool.name()),
+            by,
+            remedy: remedy.to_owned(),
+        };
+        if matches!(status.mode, Mode::ReadWrite | Mode::OutOfData) && !status.needs_check {
+            return Err(busy(
+                format!("the driver {NAME}, which has it at work"),
+                "only one that has failed or is read-only is taken down for a repair. 'windlass pool check' says whether its metadata \
+                 are sound; if not, end what uses its volumes, and start the daemon again, which leaves it at rest then",
+            ));
+        }
+        let remedy = "end that first, and unmount them ('windlass umount'): its metadata can be worked on only while it does not run";
+        let mut users = Vec::new();
+        let known = self.records().all_thins()?;
+        for thin in self.thins.active()? {
+            self.thins.wake(thin)?;
+            if !self.thins.deactivate(thin)?
+                && let Some(info) = self.thins.find(thin)?
+            {
+                users.push(self.described(thin, &info, &known)?);
+            }
+        }
+        if !users.is_empty() {
+            return Err(busy(users.join("; "), remedy));
+        }
+        match self.pool.take_down()? {
+            true => Ok(()),
+            false => Err(busy("something that has a device of it open".to_owned(), remedy)),
+        }
+    }
+}
+
+impl Devicemapper {
+    /// Who has a thin device in use: `volume pg, mounted at /a, by postgres (pid 7)`.
+    fn described(&self, thin: ThinId, info: &Info, known: &BTreeMap<ThinId, String>) -> Result<String> {
+        let what = match known.get(&thin).map(|place| place.split_once('/')) {
+            Some(Some(("volumes", name))) => format!("volume {name}"),
+            Some(Some((room, name))) => format!("{room}/{name}"),
+            _ => self.thins.name(thin),
+        };
+        let places: Vec<PathBuf> = mountinfo::read_self()?
+            .into_iter()
+            .filter(|mount| mount.device == info.device)
+            .map(|mount| mount.mount_point)
+            .collect();
+        let mut by: Vec<String> = places
+            .iter()
+            .map(|place| format!("mounted at {}", place.display()))
+            .collect();
+        let found = holders::find_device(info.device, &places)?;
+        by.extend(found.holders.iter().map(|holder| {
+            format!(
+                "{} (pid {}) at {}",
+                holder.comm,
+                holder.pid,
+                holder.mount_point.display()
+            )
+        }));
+        by.extend(self.openers(thin, info.device)?);
+        if by.is_empty() {
+            by.push(format!("something that has {} open", self.thins.name(thin)));
+        }
+        Ok(format!("{what} ({})", by.join(", ")))
     }
 }

@@ -11,7 +11,7 @@ use super::super::{DriverError, Fill, How, Outcome, Result, Target};
 use super::kernel::Writable;
 use super::ledger::Change;
 use super::records::Place;
-use super::{Devicemapper, entry, filesystem};
+use super::{Devicemapper, entry, filesystem, losses};
 use crate::model::Volume;
 use crate::sys::fault::point;
 
@@ -81,6 +81,7 @@ impl Devicemapper {
         point("fill.retired");
         (record.thin, record.done) = (Some(staged.thin), Some(id));
         record.volume.restoring = None;
+        losses::forget(&mut record.volume);
         let volume = record.volume.clone();
         self.commit(Change {
             puts: vec![entry(record)],

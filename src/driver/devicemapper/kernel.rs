@@ -4,11 +4,12 @@
 //! below /dev/mapper are udev's work, which a plugin or a container does not have.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use devicemapper::{DM, DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, errors};
 
-use super::super::{DriverError, Result};
+use super::super::{DriverError, News, Result};
 use super::NAME;
 use crate::sys::devices;
 use crate::sys::exec::Exec;
@@ -226,6 +227,33 @@ impl Kernel {
         let devices = self.0.list_devices();
         let devices = devices.map_err(|error| refused("list the devices", error))?;
         Ok(devices.into_iter().map(|(name, ..)| name.to_string()).collect())
+    }
+}
+
+/// The kernel's word that something has happened to a device-mapper device, any of them: a pool that reaches its low-water mark or
+/// changes its mode, and also each table that is loaded.
+pub(super) struct Events(DM);
+
+impl Events {
+    /// A handle of its own: each has its own memory of what it was told.
+    pub(super) fn open() -> Result<Self> {
+        let opened = DM::new().map_err(|error| refused("open /dev/mapper/control", error))?;
+        Ok(Self(opened))
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file().as_fd()
+    }
+}
+
+impl News for Events {
+    fn arm(&self) -> Result<()> {
+        let armed = self.0.arm_poll();
+        armed
+            .map(drop)
+            .map_err(|error| refused("wait for the kernel's events", error))
     }
 }
 

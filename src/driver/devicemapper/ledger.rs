@@ -107,6 +107,22 @@ impl Ledger {
         agrees(&self.locked(), transaction)
     }
 
+    /// Changes the volumes' records of a change that is under way, while no pool runs.
+    pub(super) fn amend(&self, amend: impl Fn(&mut Record)) -> Result<()> {
+        let mut journal = self.fresh()?;
+        let before = journal.clone();
+        let puts = journal.change.iter_mut().flat_map(|change| &mut change.puts);
+        for (_, entry) in puts {
+            if let Entry::Volume(record) = entry {
+                amend(record);
+            }
+        }
+        match *journal == before {
+            true => Ok(()),
+            false => self.write(&journal),
+        }
+    }
+
     /// Finishes or undoes what a crash, or a failure, left under way.
     pub(super) fn settle(&self, pool: &Pool) -> Result<()> {
         let mut journal = self.fresh()?;

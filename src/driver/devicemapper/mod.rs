@@ -18,6 +18,7 @@ mod grow;
 mod kernel;
 mod ledger;
 mod look;
+mod losses;
 mod metadata;
 mod mounts;
 mod options;
@@ -41,8 +42,8 @@ use uuid::Uuid;
 
 use super::{
     Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Files, Fill, Grow, Listing,
-    Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support, TakeSnapshot,
-    Target, Undelete, Usage, Users, Warning,
+    News, Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support,
+    TakeSnapshot, Target, Undelete, Usage, Users, Warning,
 };
 use crate::model::{Bytes, Name, Policy, Snapshot, Trashed, Volume};
 use kernel::{Kernel, Writable};
@@ -236,6 +237,10 @@ impl Driver for Devicemapper {
         Some(self)
     }
 
+    fn news(&self) -> Result<Option<Box<dyn News>>> {
+        Ok(Some(Box::new(kernel::Events::open()?)))
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         self.pool.warnings()
     }
@@ -348,16 +353,22 @@ impl Driver for Devicemapper {
 
     fn location(&self, volume: &Volume) -> Vec<(String, String)> {
         let Some(thin) = self.records().thin_of(volume) else {
-            return vec![("Device".to_owned(), "none yet".to_owned())];
+            let mut lines = vec![("Device".to_owned(), "none yet".to_owned())];
+            if let Some(lost) = losses::told_by(volume) {
+                lines = vec![("Device".to_owned(), "lost".to_owned()), lost];
+            }
+            return lines;
         };
         let device = self.thins.node(thin).map_or_else(
             || format!("/dev/mapper/{}", self.thins.name(thin)),
             |path| path.display().to_string(),
         );
-        vec![
+        let mut lines = vec![
             ("Device".to_owned(), device),
             ("DevID".to_owned(), thin.to_string()),
-        ]
+        ];
+        lines.extend(losses::told_by(volume));
+        lines
     }
 
     fn trash(&self) -> Result<Vec<Trashed>> {

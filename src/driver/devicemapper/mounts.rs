@@ -134,7 +134,7 @@ impl Devicemapper {
     }
 
     /// Who has the device itself open.
-    fn openers(&self, thin: ThinId, device: Device) -> Result<Vec<String>> {
+    pub(super) fn openers(&self, thin: ThinId, device: Device) -> Result<Vec<String>> {
         let name = self.thins.name(thin);
         let mut openers: Vec<String> = holders::openers(device)?
             .into_iter()

@@ -22,8 +22,6 @@ use crate::sys::fault::point;
 
 /// How long thin_check may look at the metadata of a large pool.
 const CHECK_LIMIT: Duration = Duration::from_secs(600);
-/// The kernel sends an event when so much of the data space is left, in percent.
-const LOW_WATER: u64 = 20;
 
 /// A pool that runs.
 #[derive(Debug)]
@@ -127,6 +125,15 @@ impl Pool {
         }
     }
 
+    /// Removes it from the kernel; false when somebody uses a volume of it.
+    pub(super) fn take_down(&self) -> Result<bool> {
+        let removed = self.remove_all()?;
+        if removed {
+            log::warn!("{NAME}: the pool {} was taken down to be repaired", self.name);
+        }
+        Ok(removed)
+    }
+
     /// Removes its devices and then itself from the kernel; false when somebody uses one.
     fn remove_all(&self) -> Result<bool> {
         let prefix = format!("{}-", self.name);
@@ -158,7 +165,7 @@ impl Pool {
         let devices = self.devices();
         let sectors = devices.pool_sectors(self.block_sectors)?;
         let number = |device| storage::number_of(device).map(|(major, minor)| format!("{major}:{minor}"));
-        let low_water = sectors / u64::from(self.block_sectors) * LOW_WATER / 100;
+        let low_water = low_water(sectors / u64::from(self.block_sectors), &self.thresholds);
         let features = match no_space {
             NoSpace::Error => "1 error_if_no_space",
             NoSpace::Queue => "0",
@@ -188,6 +195,7 @@ impl Pool {
             return Ok(false);
         }
         self.kernel.reload(&self.name, &table)?;
+        point("pool.extended");
         log::info!(
             "{NAME}: the pool {} was extended from {} to {}",
             self.name,
@@ -445,5 +453,39 @@ impl Pool {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// With so few blocks left the kernel tells of it: when the first threshold is passed. It looks before it takes a block, so that it
+/// is one more than are left then.
+fn low_water(blocks: u64, thresholds: &[u64]) -> u64 {
+    let first = thresholds.first().copied().unwrap_or(100).min(100);
+    (u128::from(blocks) * u128::from(100 - first) / 100) as u64 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::Blocks;
+    use super::*;
+
+    /// When the kernel tells, and has taken the block that it was asked for, there is a warning to be given.
+    #[test]
+    fn the_kernel_tells_when_the_first_threshold_is_passed() {
+        for total in [100, 1_000, 12_799, 12_800, 12_801, 1 << 24, 1 << 40] {
+            for first in [1, 50, 80, 99, 100] {
+                let told = total - low_water(total, &[first, 100]);
+                let used = told + 1;
+                assert!(
+                    Blocks { used, total }.percent() >= first,
+                    "{first} percent of {total}"
+                );
+                let before = told.saturating_sub(total / 100 + 1);
+                assert!(
+                    Blocks { used: before, total }.percent() <= first,
+                    "{first} percent of {total}"
+                );
+            }
+        }
+        assert_eq!(low_water(1_000, &[]), 1);
     }
 }

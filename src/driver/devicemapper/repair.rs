@@ -3,10 +3,11 @@
 //! A repair, in its order:
 //! 1. thin_repair reads the damaged metadata and writes what it can save elsewhere: to the spare, or to a file below the root.
 //! 2. What came of it must be sound, of the transaction that the records are at, and have every thin device that a record
-//!    names. Otherwise it ends here, and nothing was changed.
+//!    names, with as many blocks as before where that is known. Otherwise it ends here, and nothing was changed, unless the loss was
+//!    accepted.
 //! 3. The damaged metadata are copied to a file below the root, which stays.
-//! 4. **`repair.json` says that the repaired ones are the truth.**
-//! 5. They are copied over the damaged ones, and `repair.json` goes.
+//! 4. **`repair.json` says that the repaired ones are the truth**, and what they lack.
+//! 5. They are copied over the damaged ones, the records say what was lost, and `repair.json` goes.
 //!
 //! A crash after step 4 leaves metadata that are half the one and half the other; no pool is started on them, and the next
 //! repair goes on with step 5.
@@ -26,7 +27,8 @@ use super::super::pool::{AtRest, PoolCheck, PoolRepair};
 use super::super::{DriverError, DriverOptions, Result, document};
 use super::kernel::Kernel;
 use super::ledger::Ledger;
-use super::metadata::{Metadata, View};
+use super::losses::Losses;
+use super::metadata::{Details, Metadata, View};
 use super::options::Options;
 use super::pool::Pool;
 use super::records::{Records, ThinId};
@@ -58,6 +60,9 @@ struct UnderWay {
     repaired: Option<PathBuf>,
     /// Where those are that were damaged.
     damaged: PathBuf,
+    /// What the repaired ones lack, which was accepted.
+    #[serde(default, skip_serializing_if = "Losses::is_empty")]
+    losses: Losses,
 }
 
 impl Healer {
@@ -99,8 +104,8 @@ impl AtRest for Healer {
         self.open()?.check().map_err(with_remedy)
     }
 
-    fn repair(&self) -> Result<PoolRepair> {
-        self.open()?.repair()
+    fn repair(&self, accept_loss: bool) -> Result<PoolRepair> {
+        self.open()?.repair(accept_loss)
     }
 
     fn adopt_convoy(&self, root: &Path, taken: &BTreeSet<Name>, dry_run: bool) -> Result<Adoption> {
@@ -138,7 +143,24 @@ impl Patient {
         Ok(report)
     }
 
-    fn repair(&self) -> Result<PoolRepair> {
+    /// What repaired metadata lack of what the records name and the damaged ones had, as far as those can be read.
+    fn find_losses(&self, repaired: &Path) -> Result<Losses> {
+        let unreadable = |error: super::metadata::MetadataError| corrupt(repaired, &error.to_string());
+        let found = Metadata::open(repaired, View::Current).map_err(unreadable)?;
+        self.ledger.agrees_with(found.superblock().transaction)?;
+        let now = found.devices().map_err(unreadable)?;
+        let before =
+            Metadata::open(&self.devices.metadata, View::Current).and_then(|damaged| damaged.devices());
+        let blocks = |devices: BTreeMap<u32, Details>| {
+            let counted = devices
+                .into_iter()
+                .map(|(thin, details)| (thin, details.mapped_blocks));
+            counted.collect::<BTreeMap<u32, u64>>()
+        };
+        Losses::find(&self.ledger, &blocks(now), &blocks(before.unwrap_or_default()))
+    }
+
+    fn repair(&self, accept_loss: bool) -> Result<PoolRepair> {
         let device = &self.devices.metadata;
         let journal = self.ledger.records().root().join("repair.json");
         if let Some(under_way) = document::read::<UnderWay>(&journal)? {
@@ -150,6 +172,7 @@ impl Patient {
                 return Ok(PoolRepair {
                     device: device.clone(),
                     damaged: None,
+                    losses: Vec::new(),
                 });
             }
             Err(DriverError::Corrupt { why, .. }) => {
@@ -161,7 +184,10 @@ impl Patient {
         let repaired = self.make_spare()?;
         self.thin_repair(&repaired)?;
         thin_check(&repaired, &[])?;
-        self.must_have_all(&repaired)?;
+        let losses = self.find_losses(&repaired)?;
+        if !losses.is_empty() && !accept_loss {
+            return Err(corrupt(device, &losses.refusal(self.ledger.records())?));
+        }
         File::open(&repaired)
             .and_then(|file| file.sync_all())
             .map_err(failed("sync", &repaired))?;
@@ -171,6 +197,7 @@ impl Patient {
         let under_way = UnderWay {
             repaired: self.devices.spare.is_none().then_some(repaired),
             damaged,
+            losses,
         };
         durable::write_atomic(&journal, &document::to_json(&under_way), 0o600)?;
         point("repair.decided");
@@ -192,7 +219,12 @@ impl Patient {
         };
         // Whatever became of them meanwhile, nothing else is put over the metadata.
         thin_check(repaired, &[])?;
-        self.must_have_all(repaired)?;
+        if !under_way.losses.covers(&self.find_losses(repaired)?) {
+            return Err(corrupt(
+                repaired,
+                "they are not what was decided upon; nothing was changed",
+            ));
+        }
         let to = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_EXCL)
@@ -203,6 +235,8 @@ impl Patient {
         drop(to);
         point("repair.copied");
         thin_check(device, &[])?;
+        let losses = under_way.losses.write_down(&self.ledger)?;
+        point("repair.written-down");
         document::remove(journal)?;
         if let Some(file) = &under_way.repaired {
             document::remove(file)?;
@@ -210,6 +244,7 @@ impl Patient {
         Ok(PoolRepair {
             device: device.clone(),
             damaged: Some(under_way.damaged.clone()),
+            losses,
         })
     }
 
@@ -273,19 +308,32 @@ impl Patient {
     /// Step 3.
     fn keep_damaged(&self) -> Result<PathBuf> {
         let root = self.ledger.records().root();
-        let stamp = Time::now().to_string().replace([':', '/'], "-");
-        let path = root.join(format!("metadata.damaged-{stamp}"));
+        // An attempt that was cut off has left a part of it under this name, and no file that looks whole.
+        let part = root.join("metadata.damaged.part");
         let to = OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(failed("create", &path))?;
+            .open(&part)
+            .map_err(failed("create", &part))?;
         to.set_len(storage::size_of(&self.devices.metadata)?)
-            .map_err(failed("grow", &path))?;
-        copy(&self.devices.metadata, &to, &path, Zeros::LeftOut)?;
-        durable::sync_dir(root)?;
-        Ok(path)
+            .map_err(failed("grow", &part))?;
+        copy(&self.devices.metadata, &to, &part, Zeros::LeftOut)?;
+        let stamp = Time::now().to_string().replace([':', '/'], "-");
+        for number in 1.. {
+            // Two repairs can begin within a second.
+            let again = match number {
+                1 => String::new(),
+                number => format!("-{number}"),
+            };
+            let path = root.join(format!("metadata.damaged-{stamp}{again}"));
+            if !path.exists() {
+                durable::rename_sync(&part, &path)?;
+                return Ok(path);
+            }
+        }
+        unreachable!("one of the numbers is free")
     }
 }
 

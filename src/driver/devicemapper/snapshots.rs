@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::{DriverError, Outcome, RemoveSnapshot, Result, Revert, TakeSnapshot};
 use super::ledger::{Change, Make};
 use super::records::{Base, Record, ThinId};
-use super::{Devicemapper, entry};
+use super::{Devicemapper, entry, losses};
 use crate::model::{Consistency, Snapshot, Time, Volume};
 use crate::sys::fault::point;
 
@@ -74,7 +74,12 @@ impl Devicemapper {
         DriverError::refuse_restoring(&record.volume, doing)?;
         record.thin.ok_or_else(|| DriverError::Corrupt {
             path: record.volume.name.as_str().into(),
-            why: "the record of the volume names no device".to_owned(),
+            why: losses::told_by(&record.volume).map_or_else(
+                || "the record of the volume names no device".to_owned(),
+                |(_, lost)| {
+                    format!("{lost}; revert it to a snapshot that is left, or remove it and make it anew from a backup")
+                },
+            ),
         })
     }
 
@@ -128,9 +133,14 @@ impl Devicemapper {
 
     pub(super) fn revert_volume(&self, revert: &Revert) -> Result<Volume> {
         let mut record = self.records().must_have(&revert.volume.name, revert.volume.id)?;
-        let old = Self::must_have_data(&record, "revert")?;
+        DriverError::refuse_restoring(&record.volume, "revert")?;
+        // None, where a repair of the pool has lost it.
+        let old = record.thin;
         let source = Self::must_have_snapshot(&record, &revert.snapshot)?;
-        self.retire(old, &record.volume)?;
+        if let Some(old) = old {
+            self.retire(old, &record.volume)?;
+        }
+        losses::forget(&mut record.volume);
         point("revert.retired");
         let thin = self.ledger.new_thin()?;
         (record.thin, record.done) = (Some(thin), Some(revert.id.uuid()));
@@ -141,7 +151,7 @@ impl Devicemapper {
                 origin: Some(source),
             }],
             puts: vec![entry(record)],
-            deletes: vec![old],
+            deletes: old.into_iter().collect(),
             ..Change::default()
         };
         self.commit_frozen(source, change)?;

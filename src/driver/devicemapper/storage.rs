@@ -20,6 +20,7 @@ use super::options::{Options, SECTOR, Storage};
 use super::records::{ROOMS, Records};
 use super::{NAME, failed, metadata};
 use crate::model::{Bytes, InvalidValue};
+use crate::sys::fault::point;
 use crate::sys::{durable, loops, sparse};
 
 /// The version of records and marker. Those of a higher one are left alone.
@@ -351,7 +352,9 @@ fn attach_parts(
     if is_unused && head.iter().all(|byte| *byte == 0) {
         head[..label.len()].copy_from_slice(label.as_bytes());
         file.write_all_at(&head, 0).map_err(failed("write to", device))?;
+        point("storage.labelling");
         file.sync_all().map_err(failed("sync", device))?;
+        point("storage.labelled");
     }
     if !head.starts_with(label.as_bytes()) {
         let why = format!(
@@ -472,6 +475,7 @@ fn attach_files(root: &Path, size: u64, marker: &Marker) -> Result<Devices> {
         if now < bytes {
             file.set_len(bytes).map_err(failed("grow", &path))?;
             file.sync_all().map_err(failed("sync", &path))?;
+            point("storage.sized");
         }
         let device = loops::attach(&path)?;
         if now < bytes {

@@ -55,21 +55,21 @@ fn damaged_metadata_are_repaired_and_nothing_is_lost() {
             (sound.thin_devices, sound.unclaimed.len(), sound.at_work),
             (2, 0, false)
         );
-        assert_eq!(healer.repair().expect("nothing to do").damaged, None);
+        assert_eq!(healer.repair(false).expect("nothing to do").damaged, None);
         let file = OpenOptions::new().write(true).open(&path).expect("opened");
         file.write_all_at(b"damage", 100).expect("written");
         let hurt = fs::read(&path).expect("metadata");
         let said = scratch.open(&[]).expect_err("refused").to_string();
         assert!(said.contains("windlass pool repair"), "{said}");
         assert!(matches!(healer.check(), Err(DriverError::Corrupt { .. })));
-        let kept = healer.repair().expect("repaired").damaged.expect("kept");
+        let kept = healer.repair(false).expect("repaired").damaged.expect("kept");
         assert!(fs::read(&kept).expect("the damaged ones") == hurt);
         healer.check().expect("sound again");
         is_whole(&scratch, &volume, target.path());
         // Nobody repairs what is at work.
         let driver = scratch.open(&[]).expect("a pool");
         driver.mount(&volume, target.path()).expect("mounted");
-        let said = healer.repair().expect_err("refused").to_string();
+        let said = healer.repair(false).expect_err("refused").to_string();
         assert!(said.contains("mounted or its device open"), "{said}");
         driver.unmount(&volume, target.path()).expect("unmounted");
     });
@@ -92,15 +92,195 @@ fn a_repair_that_would_lose_a_volume_is_refused() {
         let file = OpenOptions::new().write(true).open(&path).expect("opened");
         file.write_all_at(b"damage", 100).expect("written");
         let hurt = fs::read(&path).expect("metadata");
-        let said = healer.repair().expect_err("refused").to_string();
+        let said = healer.repair(false).expect_err("refused").to_string();
         assert!(
-            said.contains("volumes/v (thin device 4711)") && said.contains("nothing was changed"),
+            said.contains("volume v (thin device 4711): all of it")
+                && said.contains("nothing was changed")
+                && said.contains("--accept-loss"),
             "{said}"
         );
         assert!(fs::read(&path).expect("metadata") == hurt);
         fs::write(&record, text).expect("written");
-        healer.repair().expect("repaired");
+        healer.repair(false).expect("repaired");
         is_whole(&scratch, &volume, target.path());
+    });
+}
+
+/// Where the tree of a thin device's mappings is damaged, thin_repair saves the device without them, and calls that a success.
+#[test]
+fn a_repair_that_would_shorten_a_volume_is_refused() {
+    with_pools("care::a_repair_that_would_shorten_a_volume_is_refused", || {
+        let scratch = Scratch::new();
+        let target = tempfile::tempdir().expect("a mount point");
+        let volume = furnished(&scratch, target.path());
+        let driver = scratch.open(&[]).expect("a pool");
+        driver.mount(&volume, target.path()).expect("mounted");
+        fs::write(target.path().join("g"), vec![8; 2 << 20]).expect("written");
+        driver.unmount(&volume, target.path()).expect("unmounted");
+        let thin = driver.records().thin_of(&volume).expect("a device");
+        drop(driver);
+        tear_down(&scratch.root());
+        let path = scratch.root().join("metadata.img");
+        damage_mappings(&path, u64::from(thin.0));
+        let hurt = fs::read(&path).expect("metadata");
+        let healer = healer(&scratch);
+        let said = healer.repair(false).expect_err("refused").to_string();
+        assert!(
+            said.contains(&format!("volume v (thin device {thin}): "))
+                && said.contains(" of its ")
+                && said.contains("nothing was changed")
+                && !said.contains("v@s"),
+            "{said}"
+        );
+        assert!(fs::read(&path).expect("metadata") == hurt);
+        let repaired = healer.repair(true).expect("repaired");
+        assert_eq!(repaired.losses.len(), 1, "{repaired:?}");
+        let driver = scratch.open(&[]).expect("the pool is at work again");
+        let found = driver.volume(&volume.name).expect("read").expect("there");
+        let told = driver.location(&found);
+        assert!(
+            told.iter()
+                .any(|(key, text)| key == "Lost" && text.contains(&repaired.losses[0])),
+            "{told:?}"
+        );
+        let revert = crate::driver::Revert {
+            volume: found.clone(),
+            snapshot: found.snapshots[0].clone(),
+            id: crate::model::SnapshotId::random(),
+        };
+        let back = driver.revert(&revert).expect("reverted");
+        drop(driver);
+        is_whole(&scratch, &back, target.path());
+    });
+}
+
+/// Writes over the root of the tree of a thin device's mappings. The tree of these trees is one leaf here: a head of 32 bytes, with how
+/// many there are at 16 and how many fit at 20, then the keys, then the values, of 8 bytes each.
+fn damage_mappings(metadata: &Path, thin: u64) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(metadata)
+        .expect("opened");
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).expect("read");
+        u64::from_le_bytes(bytes)
+    };
+    let leaf = number(320) * 4096;
+    let (count, most) = (number(leaf + 16) & 0xFFFF_FFFF, number(leaf + 16) >> 32);
+    let place = (0..count).find(|place| number(leaf + 32 + place * 8) == thin);
+    let root = number(leaf + 32 + (most + place.expect("the device")) * 8);
+    file.write_all_at(b"damage", root * 4096 + 100).expect("written");
+}
+
+/// What is lost with leave: the volume says so, cannot be mounted, and goes back to the snapshot that is left.
+#[test]
+fn an_accepted_loss_is_told_by_the_volume() {
+    with_pools("care::an_accepted_loss_is_told_by_the_volume", || {
+        let scratch = Scratch::new();
+        let target = tempfile::tempdir().expect("a mount point");
+        let volume = furnished(&scratch, target.path());
+        let healer = healer(&scratch);
+        let record = scratch.root().join("volumes/v");
+        let text = fs::read_to_string(&record).expect("a record");
+        let thin = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["thin"].clone();
+        let other = text.replacen(&format!("\"thin\": {thin}"), "\"thin\": 4711", 1);
+        fs::write(&record, other).expect("written");
+        let path = scratch.root().join("metadata.img");
+        let file = OpenOptions::new().write(true).open(&path).expect("opened");
+        file.write_all_at(b"damage", 100).expect("written");
+        let repaired = healer.repair(true).expect("repaired");
+        assert!(repaired.damaged.is_some());
+        assert_eq!(repaired.losses, ["volume v (thin device 4711): all of it"]);
+        let driver = scratch.open(&[]).expect("the pool is at work again");
+        let found = driver.volume(&volume.name).expect("read").expect("there");
+        let told = driver.location(&found);
+        assert!(
+            told.iter()
+                .any(|(key, text)| key == "Lost" && text.contains("all of it")),
+            "{told:?}"
+        );
+        let said = driver
+            .mount(&found, target.path())
+            .expect_err("nothing to mount")
+            .to_string();
+        assert!(
+            said.contains("lost in a repair") && said.contains("revert"),
+            "{said}"
+        );
+        let revert = crate::driver::Revert {
+            volume: found.clone(),
+            snapshot: found.snapshots[0].clone(),
+            id: crate::model::SnapshotId::random(),
+        };
+        let back = driver.revert(&revert).expect("reverted");
+        assert!(driver.location(&back).iter().all(|(key, _)| key != "Lost"));
+        drop(driver);
+        let driver = scratch.open(&[]).expect("opened");
+        driver.mount(&back, target.path()).expect("mounted");
+        assert!(fs::read(target.path().join("f")).expect("read") == vec![7; 3 << 20]);
+        driver.unmount(&back, target.path()).expect("unmounted");
+    });
+}
+
+/// A pool that stopped writing while volumes are mounted: whoever holds it is named, and without them it is taken down, repaired and
+/// started again by the same process.
+#[test]
+fn a_pool_that_has_failed_is_taken_down_and_repaired() {
+    with_pools("care::a_pool_that_has_failed_is_taken_down_and_repaired", || {
+        let scratch = Scratch::new();
+        let devices = super::trouble::Failing::new(&scratch);
+        let target = tempfile::tempdir().expect("a mount point");
+        let driver = devices.open(&scratch);
+        let volume = make(&driver, "v");
+        driver.mount(&volume, target.path()).expect("mounted");
+        fs::write(target.path().join("f"), "precious").expect("written");
+        let volume = driver.snapshot(&taking(&volume, "s")).expect("a snapshot");
+        let said = driver.give_up().expect_err("it works").to_string();
+        assert!(said.contains("has it at work"), "{said}");
+        devices.refuse_writes(true);
+        driver
+            .snapshot(&taking(&volume, "two"))
+            .expect_err("it cannot be written");
+        let said = driver.give_up().expect_err("a volume is mounted").to_string();
+        let place = target.path().display().to_string();
+        assert!(
+            said.contains(&format!("volume v (mounted at {place}")) && said.contains("windlass umount"),
+            "{said}"
+        );
+        let thin = driver.records().thin_of(&volume).expect("a device");
+        let node = driver.thins.node(thin).expect("active");
+        // Whoever has the device itself open is named too.
+        let mut holder = std::process::Command::new("sleep")
+            .arg("1000")
+            .stdin(fs::File::open(&node).expect("opened"))
+            .spawn()
+            .expect("sleep runs");
+        let _ = driver.unmount(&volume, target.path());
+        testing::detach_all(target.path());
+        let said = driver.give_up().expect_err("it is open").to_string();
+        holder.kill().and_then(|()| holder.wait()).expect("ended");
+        assert!(said.contains("volume v (sleep (pid"), "{said}");
+        driver.give_up().expect("nobody uses it");
+        devices.refuse_writes(false);
+        damage_bitmaps(&devices.metadata(), 0);
+        let healer = Healer::new(scratch.root(), devices.options());
+        let repaired = healer.repair(false).expect("repaired");
+        assert!(
+            repaired.damaged.is_some() && repaired.losses.is_empty(),
+            "{repaired:?}"
+        );
+        drop(driver);
+        let driver = devices.open(&scratch);
+        driver.mount(&volume, target.path()).expect("mounted");
+        assert_eq!(
+            fs::read_to_string(target.path().join("f")).expect("read"),
+            "precious"
+        );
+        driver.unmount(&volume, target.path()).expect("unmounted");
+        drop(driver);
+        devices.stop_pool(&scratch);
     });
 }
 
@@ -125,7 +305,7 @@ fn an_interrupted_repair_is_finished() {
         let healer = healer(&scratch);
         let said = healer.check().expect_err("refused").to_string();
         assert!(said.contains("finishes it"), "{said}");
-        assert_eq!(healer.repair().expect("finished").damaged, Some(damaged));
+        assert_eq!(healer.repair(false).expect("finished").damaged, Some(damaged));
         assert!(!repaired.exists() && !root.join("repair.json").exists());
         is_whole(&scratch, &volume, target.path());
     });
@@ -230,14 +410,17 @@ fn a_divided_device_that_has_grown_is_taken_up() {
         tear_down(&scratch.root());
         file.write_all_at(b"damage", (1 << 20) + 100).expect("written");
         let healer = Healer::new(scratch.root(), options.clone());
-        let damaged = healer.repair().expect("repaired").damaged.expect("kept");
+        let damaged = healer.repair(false).expect("repaired").damaged.expect("kept");
         tear_down(&scratch.root());
         file.write_all_at(&vec![0xAA; 2 << 20], (1 << 20) + 4096)
             .expect("written");
         let under_way = serde_json::json!({"damaged": damaged});
         let journal = scratch.root().join("repair.json");
         fs::write(&journal, under_way.to_string()).expect("written");
-        assert_eq!(healer.repair().expect("finished").damaged, Some(damaged.clone()));
+        assert_eq!(
+            healer.repair(false).expect("finished").damaged,
+            Some(damaged.clone())
+        );
         // A spare that is not what it must be is put over nothing.
         tear_down(&scratch.root());
         let metadata = (before.metadata.total).next_multiple_of(4096);
@@ -246,7 +429,7 @@ fn a_divided_device_that_has_grown_is_taken_up() {
         file.write_all_at(&vec![0xAA; 1 << 20], (1 << 20) + metadata)
             .expect("written");
         fs::write(&journal, under_way.to_string()).expect("written");
-        healer.repair().expect_err("refused");
+        healer.repair(false).expect_err("refused");
         let mut now = vec![0; metadata as usize];
         file.read_exact_at(&mut now, 1 << 20).expect("read");
         assert!(now == kept, "the metadata were touched");

@@ -3,6 +3,7 @@
 //! Where this machine's kernel has no thin pools, each test runs itself again in a guest kernel that has.
 
 mod care;
+mod cuts;
 mod deltas;
 mod figures;
 mod power;
@@ -115,6 +116,22 @@ fn tear_down(root: &Path) {
             let _ = loops::detach(device);
         }
     }
+}
+
+/// Writes over a part of metadata that begin `at` a place of a device or a file: over what tells which blocks of their own are used, whose
+/// place is in the superblock. Of a superblock that is lost nobody knows whether a change under way was done.
+fn damage_bitmaps(device: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device)
+        .expect("opened");
+    let mut place = [0; 8];
+    device.read_exact_at(&mut place, at + 208).expect("read");
+    let place = at + u64::from_le_bytes(place) * 4096;
+    device.write_all_at(b"damage", place + 100).expect("written");
+    device.sync_all().expect("synced");
 }
 
 /// Mount points and their pool, gone in this order.

@@ -15,6 +15,44 @@ fn make(driver: &Devicemapper, volume: &str) -> Volume {
         .volume
 }
 
+/// Nobody need look whether the pool fills: the kernel tells, once the first threshold is passed and not before.
+#[test]
+fn the_kernel_tells_of_low_water() {
+    with_pools("space::the_kernel_tells_of_low_water", || {
+        let scratch = Scratch::new();
+        let target = tempfile::tempdir().expect("a mount point");
+        let driver = scratch
+            .open(&[("loopback", "96M"), ("warnat", "50,90")])
+            .expect("a pool");
+        let news = driver.news().expect("events").expect("this kernel has them");
+        let heard =
+            |seconds| crate::sys::poll::readable(news.as_fd(), Duration::from_secs(seconds)).expect("asked");
+        let volume = make(&driver, "v");
+        driver.mount(&volume, target.path()).expect("mounted");
+        let write = |number: u8, mib: usize| {
+            let file = File::create(target.path().join(format!("f{number}"))).expect("made");
+            file.write_all_at(&vec![number; mib << 20], 0).expect("written");
+            file.sync_all().expect("synced");
+        };
+        write(1, 30);
+        news.arm().expect("armed");
+        assert_eq!(driver.warnings(), []);
+        write(2, 4);
+        assert!(!heard(1), "there is nothing to tell");
+        write(3, 24);
+        assert!(heard(100), "it tells");
+        let keys: Vec<String> = driver.warnings().into_iter().map(|warning| warning.key).collect();
+        assert_eq!(keys, ["data-50"]);
+        news.arm().expect("armed");
+        assert!(!heard(0), "it was told");
+        // A pool that has no more room has changed its mode.
+        let _ = fs::write(target.path().join("rest"), vec![5; 60 << 20]);
+        testing::sh(&format!("sync -f {} || true", target.path().display()));
+        assert!(heard(100), "it tells that too");
+        driver.unmount(&volume, target.path()).expect("unmounted");
+    });
+}
+
 /// With `dm.nospace=queue`, a writer who finds the pool full waits, and goes on when it has been extended, as if nothing had been.
 #[test]
 fn a_full_pool_lets_writers_wait_until_it_is_extended() {

@@ -461,7 +461,7 @@ fn failing_metadata_lose_nothing_that_was_acknowledged() {
 }
 
 /// A data and a metadata device, the latter on something that can refuse.
-struct Failing {
+pub(super) struct Failing {
     name: String,
     metadata: PathBuf,
     data: PathBuf,
@@ -469,7 +469,7 @@ struct Failing {
 }
 
 impl Failing {
-    fn new(scratch: &Scratch) -> Self {
+    pub(super) fn new(scratch: &Scratch) -> Self {
         let attach = |name: &str, bytes: u64| {
             let path = scratch.dir.path().join(name);
             File::create(&path)
@@ -492,21 +492,29 @@ impl Failing {
         }
     }
 
-    fn open(&self, scratch: &Scratch) -> Devicemapper {
+    pub(super) fn open(&self, scratch: &Scratch) -> Devicemapper {
+        Devicemapper::open(&scratch.root(), &self.options()).expect("a pool")
+    }
+
+    /// What the pool's metadata are on.
+    pub(super) fn metadata(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/mapper/{}", self.name))
+    }
+
+    pub(super) fn options(&self) -> DriverOptions {
         let options = [
             ("datadev", self.data.display().to_string()),
             ("metadatadev", format!("/dev/mapper/{}", self.name)),
             ("thinpoolname", format!("windlass-test-{}", std::process::id())),
             ("defaultvolumesize", "64M".to_owned()),
         ];
-        let options = options
+        options
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        Devicemapper::open(&scratch.root(), &options).expect("a pool")
+            .collect()
     }
 
-    fn refuse_writes(&self, refuse: bool) {
+    pub(super) fn refuse_writes(&self, refuse: bool) {
         let (name, sectors, below) = (&self.name, self.sectors, self.metadata.display());
         let table = match refuse {
             true => format!("0 {sectors} flakey {below} 0 0 1 1 error_writes"),
@@ -517,7 +525,7 @@ impl Failing {
         ));
     }
 
-    fn stop_pool(&self, scratch: &Scratch) {
+    pub(super) fn stop_pool(&self, scratch: &Scratch) {
         tear_down(&scratch.root());
     }
 }
