@@ -19,10 +19,10 @@ use serde::de::IgnoredAny;
 
 use crate::api::types::{
     Backup, BackupList, ChangePolicy, CheckedPool, Checkpoint, CloneCheckpoint, ClonedCheckpoint, CopyBackup,
-    CreateBackup, CreateCheckpoint, CreateSnapshot, CreateVolume, Created, Event, ExtendPool, Failure,
-    ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool, PruneBackups, Removed, RepairPool,
-    RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry, Trashed, TrimmedPool, TrimmedVolume,
-    UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
+    CreateBackup, CreateCheckpoint, CreateSnapshot, CreateVolume, Created, Difference, Event, ExtendPool,
+    Failure, ImportConvoy, Imported, Info, Job, Kind, MountVolume, Mounted, Pool, PruneBackups, Removed,
+    RepairPool, RepairedPool, ResizeVolume, Retention, Snapshot, SnapshotEntry, Timeline, Trashed,
+    TrimmedPool, TrimmedVolume, UndeleteVolume, UnmountVolume, Unmounted, VerifyBackups, Volume, VolumeList,
 };
 use crate::model::OnRemove;
 
@@ -270,6 +270,34 @@ impl Client {
     pub async fn trim(&self, reference: &str) -> Result<TrimmedVolume, ClientError> {
         self.act(Route::new("volumes").segment(reference).word("trim"))
             .await
+    }
+
+    /// What differs between a snapshot and a later one, or the volume as it is now; with `ranges`, of the bytes of its device.
+    pub async fn diff(
+        &self,
+        from: &str,
+        to: Option<&str>,
+        ranges: bool,
+    ) -> Result<Lines<Difference>, ClientError> {
+        let route = Route::new("diff")
+            .query("from", Some(from))
+            .query("to", to)
+            .query("ranges", ranges.then_some("true"));
+        let patience = Duration::from_secs(600);
+        let (request, answer) = self.send_with(Method::GET, &route, None, Some(patience)).await?;
+        Ok(Lines::new(self.socket.clone(), request, answer))
+    }
+
+    /// Begins a drill: restores a volume's newest backup aside.
+    pub async fn drill(&self, volume: &str) -> Result<Job, ClientError> {
+        self.act(Route::new("volumes").segment(volume).word("drill"))
+            .await
+    }
+
+    /// A volume's history, from a moment on as people write it.
+    pub async fn timeline(&self, volume: &str, since: Option<&str>) -> Result<Timeline, ClientError> {
+        let route = Route::new("volumes").segment(volume).word("timeline");
+        self.patient_read(route.query("since", since)).await
     }
 
     /// A volume's snapshots by name.

@@ -71,11 +71,16 @@ impl Drop for Pool {
 
 /// A daemon whose first driver is the one under test.
 fn start(home: &Home) -> Daemon<'_> {
+    start_with(home, &[])
+}
+
+fn start_with<'a>(home: &'a Home, args: &[&str]) -> Daemon<'a> {
     home.start_with(|command| {
         command
             .env("WINDLASS_BACKUP_PASSWORD", "correct horse battery")
             .args(["--drivers", "devicemapper", "--driver-opts", "dm.loopback=600M"])
-            .args(["--driver-opts", "dm.defaultvolumesize=192M"]);
+            .args(["--driver-opts", "dm.defaultvolumesize=192M"])
+            .args(args);
     })
 }
 
@@ -175,6 +180,106 @@ fn a_volume_goes_out_and_comes_back_as_it_was() {
 }
 
 /// The predecessor left its snapshot active for good when it was killed in a backup, and everybody waited while one ran.
+#[test]
+fn thin_volumes_are_compared_and_drilled_and_nothing_is_left_of_it() {
+    with_pools(
+        "thin_volumes_are_compared_and_drilled_and_nothing_is_left_of_it",
+        |home| {
+            let mut daemon = start(home);
+            let dir = home.path().join("backups");
+            std::fs::create_dir(&dir).expect("a directory");
+            let url = format!("vfs://{}", text(&dir));
+            let thins = |daemon: &Daemon<'_>| {
+                daemon.json(&["pool", "status"])["ThinDevices"]
+                    .as_u64()
+                    .expect("a count")
+            };
+            for (name, fs) in [
+                ("pg", &["--fs", "ext4"][..]),
+                ("px", &["--fs", "xfs", "--size", "320M"]),
+            ] {
+                let dest = format!("backup.dest={url}");
+                daemon.say(&[&["create", name, "--driver", "devicemapper", "-O", &dest], fs].concat());
+                let at = daemon.say(&["mount", name]);
+                let work = |script: &str| shell(&["bash", "-euc", &format!("cd {at}; {script}; sync")]);
+                work("mkdir d; head -c 5M /dev/urandom >d/data; echo one >f; echo same >keep; echo x >gone");
+                let first = format!("{name}@a");
+                daemon.say(&["snapshot", "create", name, "--name", "a"]);
+                work("echo another >f; touch keep; rm gone; mv d e; echo n >new");
+                let told = |states: &[&str]| -> Vec<String> {
+                    let said = daemon.say(&[&["diff", "-o", "table"], states].concat());
+                    said.lines().map(str::to_owned).collect()
+                };
+                let expected = [
+                    "R  d/ -> e/",
+                    "M  f  (content, 4 B -> 8 B)",
+                    "D  gone",
+                    "A  new",
+                    "1 added, 1 removed, 1 modified, 1 renamed; 8 names compared",
+                ];
+                let sorted = |mut lines: Vec<String>| {
+                    lines.sort_unstable();
+                    lines
+                };
+                let expected = sorted(expected.map(str::to_owned).to_vec());
+                assert_eq!(sorted(told(&[&first])), expected, "{name}, while it is used");
+                daemon.say(&["snapshot", "create", name, "--name", "b"]);
+                assert_eq!(sorted(told(&[&first, &format!("{name}@b")])), expected, "{name}");
+                let ranges = told(&[&first, &format!("{name}@b"), "--ranges"]);
+                assert!(
+                    ranges.last().expect("a sum").contains("in all") && ranges.len() > 1,
+                    "{ranges:?}"
+                );
+                let left: Vec<String> = daemon.json(&["inspect", name])["Snapshots"]
+                    .as_object()
+                    .expect("snapshots")
+                    .keys()
+                    .cloned()
+                    .collect();
+                assert_eq!(left, ["a", "b"], "none is left of a comparison");
+
+                daemon.say(&["backup", "create", name, "--dest", &url, "--no-progress"]);
+                let before = thins(&daemon);
+                let result = daemon.json(&["drill", name, "--no-progress", "-o", "json"]);
+                assert_eq!(result["Verified"], true, "{result}");
+                assert_eq!(thins(&daemon), before, "nothing is left of it");
+                let fares = daemon.json(&["inspect", name])["Schedules"]["drill"].clone();
+                assert_eq!(fares["Health"], "ok", "{fares}");
+                let jobs = daemon.json(&["job", "list"]);
+                let id = jobs.as_array().and_then(|jobs| jobs.last()).expect("a job")["ID"].to_string();
+                let log = daemon.json(&["job", "inspect", &id])["Log"].to_string();
+                assert!(log.contains("is sound") || log.contains("not installed"), "{log}");
+                // A snapshot that was looked at can go.
+                daemon.say(&["snapshot", "delete", &first]);
+                daemon.say(&["umount", name]);
+            }
+            daemon.stop();
+
+            // Killed in the middle.
+            daemon = start_with(home, &["--backup-download-limit", "1M"]);
+            let before = thins(&daemon);
+            let (status, job) = daemon.admin("POST", "/v1/volumes/pg/drill", "");
+            assert_eq!(status, 202, "{job}");
+            until("the copy", || thins(&daemon) > before);
+            daemon.kill();
+            daemon = start(home);
+            daemon.say(&["job", "wait", &job["ID"].to_string(), "--no-progress"]);
+            assert_eq!(thins(&daemon), before);
+
+            // A flipped bit.
+            let pack = "P=$(find v/data -type f -printf '%s %p\\n' | sort -n | tail -1 | cut -d' ' -f2-); \
+                    printf '\\xA5\\x5A' | dd of=$P bs=1 seek=1000000 conv=notrunc status=none"
+                .replace("v/data", "pg/data");
+            shell(&["bash", "-euc", &format!("cd {}; {pack}", text(&dir))]);
+            let (code, said) = daemon.fails(&["drill", "pg", "--no-progress"]);
+            assert_eq!(code, 8, "{said}");
+            assert_eq!(thins(&daemon), before);
+            assert_eq!(daemon.fails(&["health"]).0, 1);
+            daemon.stop();
+        },
+    );
+}
+
 #[test]
 fn a_daemon_that_is_killed_in_a_backup_leaves_nothing_behind() {
     with_pools(

@@ -994,6 +994,59 @@ fn backups(caller: &mut Caller) {
         let done = end(caller, &job);
         assert_eq!(done["State"], "done", "{done}");
     }
+    const DRILL: &str = "/v1/volumes/{volume}/drill";
+    const TIMELINE: &str = "/v1/volumes/{volume}/timeline";
+    caller.bad((400, "Invalid"), "POST", DRILL, "/v1/volumes/a/drill", None);
+    caller.bad((404, "NotFound"), "POST", DRILL, "/v1/volumes/none/drill", None);
+    let policy = |set: Value, unset: Value| Some(json!({"Set": set, "Unset": unset}));
+    let (route, at) = ("/v1/volumes/{volume}/policy", "/v1/volumes/a/policy");
+    caller.good("POST", route, at, policy(json!({"backup.dest": here}), json!([])));
+    let job = caller.good("POST", DRILL, "/v1/volumes/a/drill", None);
+    assert_eq!(end(caller, &job)["State"], "done");
+    let history = caller.good("GET", TIMELINE, "/v1/volumes/a/timeline", None);
+    let kinds: BTreeSet<&str> = history["Marks"]
+        .as_array()
+        .expect("marks")
+        .iter()
+        .filter_map(|mark| mark["Kind"].as_str())
+        .collect();
+    let all = ["backup", "created", "drill", "snapshot", "verification"];
+    assert_eq!(kinds, all.into_iter().collect(), "{history}");
+    caller.good("GET", TIMELINE, "/v1/volumes/a/timeline?since=0s", None);
+    caller.bad(
+        (400, "Invalid"),
+        "GET",
+        TIMELINE,
+        "/v1/volumes/a/timeline?since=then",
+        None,
+    );
+    caller.bad(
+        (404, "NotFound"),
+        "GET",
+        TIMELINE,
+        "/v1/volumes/none/timeline",
+        None,
+    );
+    caller.good("GET", VOLUME, "/v1/volumes/a", None);
+    caller.good("POST", route, at, policy(json!({}), json!(["backup.dest"])));
+    const DIFF: &str = "/v1/diff";
+    let lines = caller.good("GET", DIFF, "/v1/diff?from=a@s", None);
+    assert_eq!(
+        lines
+            .as_array()
+            .and_then(|lines| lines.last())
+            .expect("a summary")["Change"],
+        "summary"
+    );
+    caller.bad((400, "Invalid"), "GET", DIFF, DIFF, None);
+    caller.bad((404, "NotFound"), "GET", DIFF, "/v1/diff?from=a@none", None);
+    caller.bad(
+        (422, "Unsupported"),
+        "GET",
+        DIFF,
+        "/v1/diff?from=a@s&ranges=true",
+        None,
+    );
     let restored = json!({"Name": "restored", "Options": {"backup": url}});
     caller.good("POST", VOLUMES, "/v1/volumes", Some(restored));
     let job = caller.good(

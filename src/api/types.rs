@@ -2,6 +2,7 @@
 //!
 //! Keys are Convoy's where Convoy had the thing, since its users' scripts read them; within `DriverInfo` and the
 //! driver sections of `info` every value is text, as it was there. Ours are added beside them in the same style.
+//! The file is long because there is one vocabulary, and a word is found more easily in one place.
 
 mod checkpoints;
 
@@ -86,7 +87,7 @@ pub struct Volume {
     /// How what the policy asks for fares: the worst `Health` of `Schedules`; empty where it asks for nothing.
     #[serde(default)]
     pub health: String,
-    /// The work that the policy asks for, by task: `snapshot`, `backup`.
+    /// The work that the policy asks for, by task: `snapshot`, `backup`, `drill`; a drill also where only a person asked for one.
     #[serde(default)]
     pub schedules: BTreeMap<String, Schedule>,
     /// `ready`, or what keeps the volume from being used.
@@ -109,6 +110,9 @@ pub struct Schedule {
     pub failures: u32,
     /// Why the last one failed.
     pub error: String,
+    /// How long the last one that succeeded took, in whole seconds.
+    #[serde(default)]
+    pub seconds: u64,
     /// Whether it is being done, or was asked for and waits for its turn.
     pub at_work: bool,
 }
@@ -260,6 +264,89 @@ pub struct ChangePolicy {
     pub set: BTreeMap<String, String>,
     /// Options that go back to the default.
     pub unset: Vec<String>,
+}
+
+/// What differs between two states of a volume: a line of `GET /v1/diff`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Difference {
+    /// `added`, `removed`, `modified`, `renamed`; of a device `range`; at the end `summary`, or `failed` where it came too early.
+    pub change: String,
+    /// Below the volume's root.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// Of what is renamed: where it was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub old_path: String,
+    /// `file`, `directory`, `symlink`, `block device`, `character device`, `fifo` or `socket`.
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Of what is modified: `type`, `content`, `mode`, `owner`, `target`, `device`, `attributes`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub what: Vec<String>,
+    /// Of files: their length before, in bytes.
+    pub old_bytes: u64,
+    /// Of files: their length; of a range its length, and of the summary that of all ranges.
+    pub bytes: u64,
+    /// Of a range: where it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// How many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<DifferenceSummary>,
+    /// Why the comparison ended too early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// What came of a comparison.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DifferenceSummary {
+    /// Names that were looked at.
+    pub compared: u64,
+    /// New ones.
+    pub added: u64,
+    /// Those that are gone.
+    pub removed: u64,
+    /// Those that are others.
+    pub modified: u64,
+    /// Those that have another name.
+    pub renamed: u64,
+    /// Ranges of a device.
+    pub ranges: u64,
+}
+
+/// A volume's history: `GET /v1/volumes/{volume}/timeline`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Timeline {
+    /// The volume's name.
+    pub name: String,
+    /// `here`, `trash`, or `gone`.
+    pub state: String,
+    /// Since when it is asked for, RFC 3339; empty for all of it.
+    pub since: String,
+    /// What there is and what happened, the oldest first.
+    pub marks: Vec<TimelineMark>,
+    /// What the user should know, e.g. that backups could not be listed; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One moment of a volume's history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TimelineMark {
+    /// When, RFC 3339: of a snapshot or a backup, the moment of the data.
+    pub at: String,
+    /// `created`, `snapshot`, `backup`, `verification`, `drill` or `removed`.
+    pub kind: String,
+    /// `ok`, `failed` or `running`.
+    pub state: String,
+    /// `<volume>@<snapshot>`, a backup's URL, or what was looked at.
+    pub name: String,
+    /// Why it failed, or how far it is; may be empty.
+    pub detail: String,
 }
 
 /// `GET /v1/volumes/{volume}/retention`: what the policy keeps now, and what its next turn takes away; the oldest first.
@@ -657,7 +744,7 @@ pub struct Job {
     /// Its number.
     #[serde(rename = "ID")]
     pub id: i64,
-    /// `backup`, `restore`, `verify`, `prune`, `copy` or `delete`.
+    /// `backup`, `restore`, `drill`, `verify`, `prune`, `copy` or `delete`.
     pub kind: String,
     /// The volume of this host that it is about; empty where it is about none.
     pub volume: String,

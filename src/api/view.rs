@@ -8,8 +8,69 @@ use super::types;
 use super::types::TextMap;
 use crate::model;
 use crate::service::{
-    Checkpoint, Entry, Event, Fare, Found, JobStatus, Judged, Listed, Measured, Retention, Service,
+    Checkpoint, Difference, Entry, Event, Fare, Found, JobStatus, Judged, Listed, Mark, Measured, Retention,
+    Service, Timeline,
 };
+
+/// A volume's history.
+pub fn timeline(timeline: &Timeline, since: Option<model::Time>) -> types::Timeline {
+    let state = match (&timeline.volume, timeline.removed) {
+        (_, Some(_)) => "trash",
+        (Some(_), None) => "here",
+        (None, None) => "gone",
+    };
+    let mark = |mark: &Mark| types::TimelineMark {
+        at: mark.at.to_string(),
+        kind: mark.kind.word().to_owned(),
+        state: mark.state.to_owned(),
+        name: mark.name.clone(),
+        detail: mark.detail.clone(),
+    };
+    types::Timeline {
+        name: timeline.name.clone(),
+        state: state.to_owned(),
+        since: since.map(|since| since.to_string()).unwrap_or_default(),
+        marks: timeline.marks.iter().map(mark).collect(),
+        notes: timeline.notes.clone(),
+    }
+}
+
+/// One line of a comparison.
+pub fn difference(difference: &Difference) -> types::Difference {
+    let text = |path: &std::path::Path| path.display().to_string();
+    let mut line = types::Difference::default();
+    match difference {
+        Difference::Change(change) => {
+            line.change = change.how.word().to_owned();
+            line.path = text(&change.path);
+            line.old_path = change.old_path.as_deref().map(text).unwrap_or_default();
+            line.kind = change.kind.to_owned();
+            line.what = change.what.iter().map(|what| (*what).to_owned()).collect();
+            (line.old_bytes, line.bytes) = (change.old_bytes, change.bytes);
+        }
+        Difference::Range { offset, bytes } => {
+            line.change = "range".to_owned();
+            (line.offset, line.bytes) = (Some(*offset), *bytes);
+        }
+        Difference::Summary(summary) => {
+            line.change = "summary".to_owned();
+            line.bytes = summary.bytes;
+            line.summary = Some(types::DifferenceSummary {
+                compared: summary.compared,
+                added: summary.added,
+                removed: summary.removed,
+                modified: summary.modified,
+                renamed: summary.renamed,
+                ranges: summary.ranges,
+            });
+        }
+        Difference::Failed(error) => {
+            line.change = "failed".to_owned();
+            line.failure = Some(super::error::failure(error));
+        }
+    }
+    line
+}
 
 /// Docker's `Status`, shown by `docker volume inspect`.
 pub fn status(service: &Service, entry: &Entry) -> Value {
@@ -27,6 +88,9 @@ pub fn status(service: &Service, entry: &Entry) -> Value {
         "Policy": policy(service, volume),
         "State": state(service, entry),
     });
+    if let Some(began) = &volume.began_as {
+        status["BeganAs"] = json!({"From": began.from, "At": began.at});
+    }
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         status["UsedBytes"] = json!(usage.used);
         status["Used"] = json!(usage.used.to_string());
@@ -292,6 +356,10 @@ fn driver_info(service: &Service, entry: &Entry) -> TextMap {
         info.extend(driver.location(volume));
     }
     info.push(("MountPoint".to_owned(), mount_point(entry)));
+    if let Some(began) = &volume.began_as {
+        info.push(("BeganAs".to_owned(), began.from.clone()));
+        info.push(("BeganAsOf".to_owned(), began.at.to_string()));
+    }
     if let Some(Measured { usage, at, .. }) = &entry.usage {
         info.push(("Used".to_owned(), usage.used.0.to_string()));
         if let Some(exclusive) = usage.exclusive {
@@ -342,6 +410,7 @@ fn schedule(fare: &Fare) -> (String, types::Schedule) {
         tried_at: time(fare.past.tried),
         failures: fare.past.failures,
         error: fare.past.error.clone().unwrap_or_default(),
+        seconds: fare.past.took_ms.map_or(0, |took| took / 1000),
         at_work: fare.at_work,
     };
     (fare.task.word().to_owned(), shown)

@@ -15,6 +15,7 @@ use crate::client::Client;
   windlass create pgdata --size 20G
   windlass create www --uid 33 --gid 33 --mode 0750 --protect
   windlass create pgdata-test --from pgdata@before-upgrade
+  windlass create pgdata-then --from pgdata@2h
   windlass create old-data --adopt
   windlass create pgdata --backup 's3://bucket@region/path?volume=pgdata&backup=0123456789abcdef'
 
@@ -34,8 +35,8 @@ pub struct Create {
     /// How that is mounted, as in fstab, such as noatime,discard
     #[arg(long, value_name = "OPTIONS")]
     mountopts: Option<String>,
-    /// Begin as a writable clone of a snapshot
-    #[arg(long, value_name = "VOLUME@SNAPSHOT")]
+    /// Begin as a writable clone of a snapshot, or of the volume as it was at a moment: @2h, @2026-11-20T08:00
+    #[arg(long, value_name = "VOLUME@STATE")]
     from: Option<String>,
     /// Begin as a backup, which is restored in the background
     #[arg(long, value_name = "URL")]
@@ -79,6 +80,9 @@ pub struct Create {
     /// When backups are made, such as @daily
     #[arg(long = "backup.schedule", value_name = "SCHEDULE")]
     backup_schedule: Option<String>,
+    /// When the newest backup is restored aside, to see that it can be, such as weekly
+    #[arg(long = "backup.drill", value_name = "SCHEDULE")]
+    backup_drill: Option<String>,
     /// How old the last backup may be, instead of a schedule, such as 4h
     #[arg(long = "backup.rpo", value_name = "SPAN")]
     backup_rpo: Option<String>,
@@ -124,8 +128,8 @@ pub struct Create {
     /// When the space of removed files goes back to the pool
     #[arg(long = "trim.schedule", value_name = "SCHEDULE")]
     trim_schedule: Option<String>,
-    /// With --backup: print the name at once instead of when all is restored
-    #[arg(long, requires = "backup")]
+    /// With --backup or --from: print the name at once instead of when all is restored
+    #[arg(long)]
     detach: bool,
     #[command(flatten)]
     shown: Shown,
@@ -186,6 +190,7 @@ impl Create {
             ("trim.schedule", self.trim_schedule),
             ("backup.schedule", self.backup_schedule),
             ("backup.rpo", self.backup_rpo),
+            ("backup.drill", self.backup_drill),
             ("backup.keep", self.backup_keep),
             ("hook.pre", self.hook_pre),
             ("hook.post", self.hook_post),

@@ -10,7 +10,7 @@ use super::snapshot;
 use super::{Error, Screen, reference};
 use crate::api::types::{Mount, Schedule, Volume};
 use crate::client::Client;
-use crate::model::Time;
+use crate::model::{Span, Time};
 
 /// What `DriverInfo` repeats of the volume itself.
 const SAID_ELSEWHERE: &[&str] = &["Driver", "VolumeName", "VolumeCreatedAt", "MountPoint", "Size"];
@@ -96,6 +96,9 @@ fn fares(schedule: &Schedule, now: Time) -> String {
     let mut text = schedule.health.clone();
     if !schedule.succeeded_at.is_empty() {
         text.push_str(&format!(", last {}", ago(&schedule.succeeded_at, now)));
+        if schedule.seconds > 0 {
+            text.push_str(&format!(" in {}", Span::seconds(schedule.seconds)));
+        }
     }
     if !schedule.next_at.is_empty() {
         text.push_str(&format!(", next at {}", schedule.next_at));

@@ -10,6 +10,8 @@ mod completions;
 mod create;
 mod daemon;
 mod delete;
+mod diff;
+mod drill;
 mod error;
 mod events;
 mod exit;
@@ -31,6 +33,7 @@ mod screen;
 mod sheet;
 mod snapshot;
 mod table;
+mod timeline;
 mod trash;
 mod trim;
 mod umount;
@@ -118,6 +121,9 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Policy),
     Health(health::Health),
+    Timeline(timeline::Timeline),
+    Drill(drill::Drill),
+    Diff(diff::Diff),
     Protect(protect::Protect),
     Unprotect(protect::Unprotect),
     Resize(resize::Resize),
@@ -196,6 +202,9 @@ async fn ask(command: Command, socket: Option<PathBuf>, screen: &mut Screen) -> 
         Command::Job(command) => command.run(client, screen).await,
         Command::Policy(command) => command.run(client, screen).await,
         Command::Health(command) => command.run(client, screen).await,
+        Command::Diff(command) => command.run(client, screen).await,
+        Command::Drill(command) => command.run(client, screen).await,
+        Command::Timeline(command) => command.run(client, screen).await,
         Command::Protect(command) => command.run(client, screen).await,
         Command::Unprotect(command) => command.run(client, screen).await,
         Command::Resize(command) => command.run(client, screen).await,

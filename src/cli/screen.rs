@@ -41,9 +41,51 @@ pub struct Screen {
     terminal: bool,
     /// The terminal's columns; without them, lines are as long as they are.
     width: Option<usize>,
-    colour: bool,
+    paint: Paint,
     /// The moment that ages are counted from.
     now: Time,
+}
+
+/// What a terminal can show beside plain characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paint {
+    /// Colours, and bold.
+    pub colour: bool,
+    /// Characters beyond ASCII.
+    pub utf8: bool,
+}
+
+impl Paint {
+    /// `text` in one of the terminal's colours: 31 is red.
+    pub(super) fn colour(self, text: &str, colour: u8) -> String {
+        self.between(text, u16::from(colour), 39)
+    }
+
+    /// `text` in bold.
+    pub(super) fn bold(self, text: &str) -> String {
+        self.between(text, 1, 22)
+    }
+
+    /// `text` that stands back.
+    pub(super) fn dim(self, text: &str) -> String {
+        self.between(text, 2, 22)
+    }
+
+    fn between(self, text: &str, on: u16, off: u16) -> String {
+        match self.colour {
+            true => format!("\u{1b}[{on}m{text}\u{1b}[{off}m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// Whether the locale's characters are UTF-8: the first of its variables that says something decides.
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| variable(name).filter(|v| !v.is_empty()));
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 impl Screen {
@@ -59,7 +101,10 @@ impl Screen {
             verbose,
             terminal,
             width: terminal.then(Table::terminal_width).flatten(),
-            colour: terminal && !dumb && !set("NO_COLOR"),
+            paint: Paint {
+                colour: terminal && !dumb && !set("NO_COLOR"),
+                utf8: is_utf8(|name| env::var(name).ok()),
+            },
             now: Time::now(),
         }
     }
@@ -79,7 +124,10 @@ impl Screen {
             verbose: false,
             terminal: width.is_some(),
             width,
-            colour: false,
+            paint: Paint {
+                colour: false,
+                utf8: true,
+            },
             now: "2026-11-23T09:30:00Z".parse().expect("a time"),
         }
     }
@@ -98,6 +146,16 @@ impl Screen {
     /// Whether a person looks at stdout.
     pub(super) fn terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// The terminal's columns, if there is one.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.width
+    }
+
+    /// What can be shown on stdout.
+    pub(super) fn paint(&self) -> Paint {
+        self.paint
     }
 
     /// The moment that ages are counted from.
@@ -144,24 +202,18 @@ impl Screen {
 
     /// Writes a table as wide as the terminal allows.
     pub(super) fn table(&mut self, table: Table) -> Result<(), Error> {
-        let text = table.render(self.width, self.colour);
+        let text = table.render(self.width, self.paint.colour);
         self.text(&text)
     }
 
     /// `text` in red, where there are colours.
     pub(super) fn red(&self, text: &str) -> String {
-        match self.colour {
-            true => format!("\u{1b}[31m{text}\u{1b}[39m"),
-            false => text.to_owned(),
-        }
+        self.paint.colour(text, 31)
     }
 
     /// `text` in bold, where there are colours.
     pub(super) fn bold(&self, text: &str) -> String {
-        match self.colour {
-            true => format!("\u{1b}[1m{text}\u{1b}[22m"),
-            false => text.to_owned(),
-        }
+        self.paint.bold(text)
     }
 
     /// Writes one line to stderr: how a job goes, for a log.
@@ -207,6 +259,21 @@ mod tests {
         assert_eq!(format("json"), Ok(Format::Json));
         assert!(format("size=20G").is_err_and(|why| why.contains("-O size=20G")));
         assert!(format("yaml").is_err());
+    }
+
+    #[test]
+    fn the_locale_says_what_characters_there_are() {
+        let with = |pairs: &'static [(&str, &str)]| {
+            is_utf8(|name| {
+                pairs
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, v)| (*v).to_owned())
+            })
+        };
+        assert!(with(&[("LANG", "de_DE.UTF-8")]) && with(&[("LC_ALL", "C.utf8"), ("LANG", "C")]));
+        assert!(!with(&[]) && !with(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")]));
+        assert!(with(&[("LC_ALL", ""), ("LC_CTYPE", "C.UTF-8")]));
     }
 
     #[test]

@@ -183,6 +183,25 @@ pub trait Driver: Send + Sync + 'static {
     /// image, without a snapshot of it.
     fn open_source(&self, volume: &Volume, snapshot: Option<&Snapshot>, bases: &[Uuid]) -> Result<Source>;
 
+    /// The files of a snapshot, to be read and seen by nobody else; without one, those of the volume as it is now.
+    ///
+    /// The caller keeps the snapshot, or the volume, from being removed, reverted or filled while it reads.
+    ///
+    /// # Errors
+    /// As [`Driver::open_source`].
+    fn files(&self, volume: &Volume, snapshot: Option<&Snapshot>) -> Result<Files> {
+        match self.open_source(volume, snapshot, &[])? {
+            Source::Tree { path } => Ok(Files {
+                path,
+                held: Box::new(()),
+            }),
+            Source::Block(_) => Err(DriverError::Unsupported {
+                what: format!("a look at the files of volume {}", volume.name),
+                because: format!("the driver {} shows its devices only", self.name()),
+            }),
+        }
+    }
+
     /// Keeps a snapshot's state, unseen, for the next backup into that repository to be compared with, even after the
     /// snapshot itself is removed. It takes the place of the one that was kept for that repository before.
     ///
@@ -199,6 +218,21 @@ pub trait Driver: Send + Sync + 'static {
     /// What an earlier call for the same fill left is removed first. The volume is as it was until [`Driver::fill`];
     /// [`Driver::recover`] gives the place up.
     fn open_target(&self, fill: &Fill) -> Result<Target>;
+
+    /// Looks whether the filesystem in a target is sound, where there is one that can be; says what was found, or why nobody
+    /// looked. It may replay its journal: what is in the target is then no longer what was written.
+    ///
+    /// # Errors
+    /// [`DriverError::Corrupt`] where it is not.
+    fn check_target(&self, target: &Target) -> Result<Option<String>> {
+        let _ = target;
+        Ok(None)
+    }
+
+    /// What new data can take of its storage at this moment, where that is a filesystem's.
+    fn room(&self) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
 
     /// Puts what was written into the target in the place of the volume's data, in one step, and destroys what was there.
     /// The volume, which is not in use, is `restoring` no more. The second half of [`Operation::Fill`].
@@ -322,6 +356,14 @@ pub enum Source {
     },
     /// A block device that does not change.
     Block(BlockImage),
+}
+
+/// Files to be read.
+pub struct Files {
+    /// The directory that they are in.
+    pub path: PathBuf,
+    /// Keeps them there until it is dropped.
+    pub held: Box<dyn Any + Send + Sync>,
 }
 
 /// A block device to be read, and what its driver knows of it.

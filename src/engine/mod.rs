@@ -10,6 +10,7 @@ pub mod browse;
 mod cache;
 pub mod chunker;
 mod claims;
+pub mod compare;
 pub mod convoy;
 pub mod copy;
 mod crypto;

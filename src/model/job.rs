@@ -56,6 +56,18 @@ pub enum Work {
         /// The backup.
         backup: String,
     },
+    /// Restores a volume's newest backup aside, compares it, and throws it away.
+    Drill {
+        /// The volume's name.
+        volume: Name,
+        /// The volume.
+        volume_id: VolumeId,
+        /// Where the backup is.
+        destination: String,
+        /// A policy wants it.
+        #[serde(default)]
+        by_schedule: bool,
+    },
     /// Looks whether backups can be restored.
     Verify {
         /// A backup, a repository (`…?volume=…`) or a destination.
@@ -101,6 +113,7 @@ impl Work {
         match self {
             Self::Backup { .. } => "backup",
             Self::Restore { .. } => "restore",
+            Self::Drill { .. } => "drill",
             Self::Verify { .. } => "verify",
             Self::Prune { .. } => "prune",
             Self::Copy { .. } => "copy",
@@ -111,7 +124,9 @@ impl Work {
     /// The volume of this host that it is about.
     pub fn volume(&self) -> Option<&Name> {
         match self {
-            Self::Backup { volume, .. } | Self::Restore { volume, .. } => Some(volume),
+            Self::Backup { volume, .. } | Self::Restore { volume, .. } | Self::Drill { volume, .. } => {
+                Some(volume)
+            }
             _ => None,
         }
     }
@@ -124,7 +139,8 @@ impl Work {
                 reads: Reads::Volume,
                 ..
             }
-            | Self::Restore { volume, .. } => volume.to_string(),
+            | Self::Restore { volume, .. }
+            | Self::Drill { volume, .. } => volume.to_string(),
             Self::Backup { volume, snapshot, .. } => format!("{volume}@{snapshot}"),
             Self::Verify { target, .. } | Self::Prune { target, .. } => target.clone(),
             Self::Copy { backup, .. } | Self::Delete { backup, .. } => backup.clone(),
@@ -148,6 +164,7 @@ impl Work {
             Self::Verify { target, percent } => {
                 vec![("Target", target.clone()), ("Percent", percent.to_string())]
             }
+            Self::Drill { destination, .. } => vec![("Destination", destination.clone())],
             Self::Prune { target } => vec![("Target", target.clone())],
             Self::Copy { backup, destination } => {
                 vec![("Backup", backup.clone()), ("Destination", destination.clone())]

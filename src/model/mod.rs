@@ -5,6 +5,7 @@ pub mod failure;
 pub mod hook;
 pub mod id;
 pub mod job;
+pub mod moment;
 pub mod name;
 pub mod options;
 pub mod policy;
@@ -25,6 +26,7 @@ pub use failure::FailureKind;
 pub use hook::{HookOutcome, OnHookError};
 pub use id::{SnapshotId, VolumeId};
 pub use job::{Job, JobFailure, JobId, JobState, Reads, Work};
+pub use moment::Moment;
 pub use name::{Name, SnapshotRef};
 pub use options::{CreateOptions, RootDirectory};
 pub use policy::{POLICIES, Policy};
@@ -39,7 +41,8 @@ pub use template::{EventFilter, UrlTemplate};
 pub use time::Time;
 pub use verification::Verification;
 pub use volume::{
-    Consistency, InCheckpoint, Moment, RestoredFrom, Restoring, Snapshot, Stored, Trashed, Volume,
+    BeganAs, Consistency, InCheckpoint, RestoredFrom, Restoring, Simultaneity, Snapshot, Stored, Trashed,
+    Volume,
 };
 
 /// A value that a person gave and that windlass cannot accept.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, InvalidValue, Name, Policy, SnapshotRef, nearest};
+use super::{Bytes, InvalidValue, Moment, Name, Policy, SnapshotRef, nearest};
 
 /// Every option's name and what it means, for `--help`, for docs and for error messages.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -22,6 +22,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     (
         "backup.dest",
         "where the volume is backed up to; the daemon's backup-dest by default",
+    ),
+    (
+        "backup.drill",
+        "when the newest backup is restored aside and compared, to see that it can be: weekly, @monthly",
     ),
     (
         "backup.encrypt",
@@ -51,7 +55,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
         "driver",
         "the driver that holds the volume; the daemon's first one by default",
     ),
-    ("from", "<volume>@<snapshot>: a writable clone of that snapshot"),
+    (
+        "from",
+        "<volume>@<snapshot>, @2h (so long ago) or @2026-11-20T08:00: a writable clone of the volume as it was then",
+    ),
     (
         "fs",
         "ext4 or xfs: the filesystem of a volume that is a device of its own (driver devicemapper)",
@@ -157,7 +164,7 @@ pub struct CreateOptions {
     pub driver: Option<String>,
     /// The most that the volume may hold.
     pub size: Option<Bytes>,
-    /// The snapshot to clone.
+    /// The snapshot to clone; in the place of its name, a [`Moment`].
     pub from: Option<SnapshotRef>,
     /// The URL of the backup to begin as.
     pub backup: Option<String>,
@@ -339,8 +346,17 @@ fn snapshot(option: &str, value: &str) -> Result<SnapshotRef, InvalidValue> {
     let reference = SnapshotRef::parse(value);
     let named = |part: &str| Name::snapshot(part).is_ok();
     match &reference.volume {
-        Some(volume) if named(volume) && named(&reference.snapshot) => Ok(reference),
-        _ => Err(refused(option, value, "<volume>@<snapshot>")),
+        Some(volume)
+            if named(volume)
+                && (named(&reference.snapshot) || Moment::parse(&reference.snapshot).is_some()) =>
+        {
+            Ok(reference)
+        }
+        _ => Err(refused(
+            option,
+            value,
+            "<volume>@<snapshot>, or a moment in the snapshot's place: pgdata@2h, pgdata@2026-11-20T08:00",
+        )),
     }
 }
 
@@ -393,7 +409,9 @@ mod tests {
             ("s3-endpoint", "http://h:1"),
         ]);
         assert_eq!(restore.expect("valid").s3_endpoint.as_deref(), Some("http://h:1"));
-        assert!(parse(&[("from", "v@s")]).expect("valid").from.is_some());
+        for from in ["v@s", "v@2h", "v@2026-11-20", "v@2026-11-20T08:00+01:00"] {
+            assert!(parse(&[("from", from)]).expect("valid").from.is_some());
+        }
         for (name, _) in OPTIONS {
             let said = parse(&[(name, "\u{1}")])
                 .err()
@@ -434,6 +452,8 @@ mod tests {
             ("from", "volume"),
             ("from", "../v@s"),
             ("from", "v@"),
+            ("from", "v@2026-11-20T99:00"),
+            ("from", "v@08:00"),
             ("backup", "pg"),
             ("fs", "ntfs"),
             ("mountopts", "no atime"),

@@ -107,6 +107,8 @@ fn takes_none(option: &str) -> bool {
 policies! {
     /// Where backups go.
     "backup.dest" backup_dest: String = url;
+    /// When the newest one is restored aside, to see that it can be.
+    "backup.drill" backup_drill: Schedule = Schedule::parse;
     /// Whether they are encrypted; as the daemon's `backup-encrypt` says, without it.
     "backup.encrypt" backup_encrypt: bool = boolean;
     /// Which of those made by schedule are kept; all, without it.
@@ -214,9 +216,10 @@ mod tests {
     /// All but `backup.rpo`, which excludes one of them.
     const VALUES: [(&str, &str); POLICIES.len() - 1] = [
         ("backup.dest", "s3://b@r/p"),
+        ("backup.drill", "weekly"),
         ("backup.encrypt", "false"),
         ("backup.keep", "daily=7"),
-        ("backup.limit", "20M"),
+        ("backup.limit", "20 MiB"),
         ("backup.schedule", "@daily"),
         ("backup.verify", "sample,full=@weekly"),
         ("hook.container", "db"),

@@ -31,7 +31,7 @@ enum Turns {
 }
 
 impl Schedule {
-    /// Reads `every 15m`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`, or a cron expression of five fields, or of six
+    /// Reads `every 15m`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`, the same without the `@`, or a cron expression of five fields, or of six
     /// with the seconds first.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Schedule {
         let turns = match plain.strip_prefix("every ") {
             Some(span) => Turns::Every(Span::parse(option, span)?),
             None if plain.len() > 200 => return Err(refuse("a schedule")),
-            None => Turns::Cron(Box::new(Cron::from_str(&plain).map_err(|_| {
+            None => Turns::Cron(Box::new(Cron::from_str(&in_full(&plain)).map_err(|_| {
                 refuse("a schedule such as 'every 15m', '@daily' or '30 3 * * 1-5' (minute, hour, day, month, weekday)")
             })?)),
         };
@@ -71,6 +71,14 @@ impl Schedule {
     /// The shortest time between two turns, as far as some of them tell.
     pub fn gap(&self) -> Span {
         self.gap
+    }
+}
+
+/// The names of turns have an `@` in cron's language, and need none here.
+fn in_full(text: &str) -> String {
+    match text {
+        "hourly" | "daily" | "weekly" | "monthly" | "yearly" => format!("@{text}"),
+        _ => text.to_owned(),
     }
 }
 
@@ -155,6 +163,11 @@ mod tests {
             ("every 15m", "2026-11-20T08:22:30Z"),
             ("@hourly", "2026-11-20T09:00:00Z"),
             ("@daily", "2026-11-21T00:00:00Z"),
+            ("hourly", "2026-11-20T09:00:00Z"),
+            ("daily", "2026-11-21T00:00:00Z"),
+            ("weekly", "2026-11-22T00:00:00Z"),
+            ("monthly", "2026-12-01T00:00:00Z"),
+            ("yearly", "2027-01-01T00:00:00Z"),
             ("30 3 * * 1-5", "2026-11-23T03:30:00Z"),
             ("15 30 3 1 * *", "2026-12-01T03:30:15Z"),
         ] {
@@ -183,7 +196,7 @@ mod tests {
     fn what_is_no_schedule_is_refused() {
         for text in [
             "",
-            "daily",
+            "fortnightly",
             "@never",
             "every",
             "every 15",
@@ -211,6 +224,10 @@ mod tests {
         let schedule = Schedule::parse("s", " every  1h30m ").expect("a schedule");
         let written = serde_json::to_string(&schedule).expect("written");
         assert_eq!(written, r#""every 1h30m""#);
+        assert_eq!(
+            Schedule::parse("s", "daily").expect("a schedule").to_string(),
+            "daily"
+        );
         assert_eq!(
             serde_json::from_str::<Schedule>(&written).expect("read"),
             schedule

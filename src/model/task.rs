@@ -20,16 +20,19 @@ pub enum Task {
     VerifyFull,
     /// The space of removed files back to the pool, by `trim.schedule`.
     Trim,
+    /// A restore drill by `backup.drill`.
+    Drill,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Snapshot,
         Self::Backup,
         Self::Verify,
         Self::VerifyFull,
         Self::Trim,
+        Self::Drill,
     ];
 
     /// As records, events and answers write it.
@@ -40,6 +43,7 @@ impl Task {
             Self::Verify => "verify",
             Self::VerifyFull => "verify-full",
             Self::Trim => "trim",
+            Self::Drill => "drill",
         }
     }
 
@@ -151,7 +155,7 @@ impl Task {
         match self {
             Self::Snapshot => Some("scheduled-"),
             Self::Backup => Some("scheduled-backup-"),
-            Self::Verify | Self::VerifyFull | Self::Trim => None,
+            Self::Verify | Self::VerifyFull | Self::Trim | Self::Drill => None,
         }
     }
 

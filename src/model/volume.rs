@@ -42,6 +42,9 @@ pub struct Volume {
     /// The backup that it began as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<RestoredFrom>,
+    /// What it began as, where that was another volume's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_as: Option<BeganAs>,
     /// What only its driver understands (a quota's project id, a device id).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub private: BTreeMap<String, String>,
@@ -71,6 +74,18 @@ pub struct RestoredFrom {
     pub volume: uuid::Uuid,
     /// Its name.
     pub name: String,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+/// Of which state of which volume a volume was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeganAs {
+    /// `<volume>@<snapshot>`, or a backup's URL without secrets.
+    pub from: String,
+    /// The moment of that state.
+    pub at: Time,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,
@@ -113,7 +128,7 @@ pub struct InCheckpoint {
     /// Its volumes' names at that time, in their order.
     pub volumes: Vec<Name>,
     /// Whether all of its snapshots are of one moment.
-    pub moment: Moment,
+    pub moment: Simultaneity,
     /// What a later version wrote.
     #[serde(flatten)]
     pub later: BTreeMap<String, serde_json::Value>,
@@ -122,14 +137,14 @@ pub struct InCheckpoint {
 /// How the snapshots of a checkpoint relate to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Moment {
+pub enum Simultaneity {
     /// Nothing was written to any of its volumes between the first of them and the last.
     One,
     /// They were taken one after the other, while the volumes may have been written to.
     InTurn,
 }
 
-impl Moment {
+impl Simultaneity {
     /// The word that answers use.
     pub fn word(self) -> &'static str {
         match self {

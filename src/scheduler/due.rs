@@ -55,6 +55,7 @@ pub fn rule<'a>(policy: &'a Policy, task: Task, about: &About) -> Option<Rule<'a
             full.filter(|_| !nothing_yet).map(at)
         }
         Task::Trim => policy.trim_schedule.as_ref().map(at),
+        Task::Drill => policy.backup_drill.as_ref().map(at),
     }
 }
 
@@ -66,6 +67,7 @@ pub fn priority(task: Task) -> u8 {
         Task::Verify => 2,
         Task::Trim => 3,
         Task::VerifyFull => 4,
+        Task::Drill => 5,
     }
 }
 

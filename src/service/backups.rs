@@ -297,6 +297,7 @@ impl Service {
         match live.job().work {
             Work::Backup { .. } => self.work_backup(live).await,
             Work::Restore { .. } => self.work_restore(live).await,
+            Work::Drill { .. } => self.work_drill(live).await,
             Work::Verify { target, percent } => self.work_verify(live, target, percent).await,
             Work::Prune { target } => self.work_prune(live, target).await,
             Work::Copy { backup, destination } => self.work_copy(live, backup, destination).await,

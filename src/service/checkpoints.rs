@@ -5,7 +5,7 @@
 //!
 //! Where one driver holds all of its volumes and can bring them to rest together, they are of one moment. Elsewhere, they are so
 //! if nobody used the volumes; otherwise they are taken one after the other under the locks of all, and say so
-//! ([`Moment::InTurn`]): it is then the hooks of all volumes, which stand around all of it, that make them fit together.
+//! ([`Simultaneity::InTurn`]): it is then the hooks of all volumes, which stand around all of it, that make them fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::snapshots::check_new;
 use super::{By, CreateRequest, Found, Hooks, Inner, Result, Service, ServiceError, stored};
 use crate::driver::{Driver, DriverError, Operation, TakeSnapshot};
 use crate::model::{
-    Duty, HookOutcome, InCheckpoint, InvalidValue, Moment, Name, SnapshotId, SnapshotRef, Time, Volume,
+    Duty, HookOutcome, InCheckpoint, InvalidValue, Name, Simultaneity, SnapshotId, SnapshotRef, Time, Volume,
 };
 use crate::state::Effect;
 use crate::sys::fault::point;
@@ -224,8 +224,8 @@ impl Service {
             created: Time::now(),
             volumes: names.iter().cloned().collect(),
             moment: match at_once || (is_quiet && copied.is_empty()) {
-                true => Moment::One,
-                false => Moment::InTurn,
+                true => Simultaneity::One,
+                false => Simultaneity::InTurn,
             },
             later: Default::default(),
         };

@@ -40,6 +40,14 @@ pub enum ServiceError {
         /// Those that there are.
         drivers: String,
     },
+    /// What a new volume is to begin as is not there.
+    #[error("{from}: {why}")]
+    NoSuchState {
+        /// As it was given.
+        from: String,
+        /// Why not, and what there is instead.
+        why: String,
+    },
     /// The name is taken.
     #[error("{what} {name} exists already{why}")]
     AlreadyExists {
@@ -135,7 +143,7 @@ impl ServiceError {
     pub fn kind(&self) -> FailureKind {
         use FailureKind as Kind;
         match self {
-            Self::NotFound { .. } | Self::NoSuchDriver { .. } => Kind::NotFound,
+            Self::NotFound { .. } | Self::NoSuchDriver { .. } | Self::NoSuchState { .. } => Kind::NotFound,
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
             Self::InUse { .. } | Self::Protected { .. } | Self::Restoring { .. } | Self::Read { .. } => {
                 Kind::Busy

@@ -73,6 +73,13 @@ impl Filling {
         }
     }
 
+    /// Throws away what was built, which was never meant for the volume. Blocks.
+    pub fn discard(&self, inner: &Inner, built: Built) -> Result<()> {
+        inner
+            .recover(&*self.driver, built.intent, &self.operation())
+            .map(drop)
+    }
+
     /// Removes what was built. Blocks.
     fn give_up(&self, inner: &Inner, intent: i64, why: &ServiceError) {
         let operation = self.operation();

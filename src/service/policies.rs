@@ -58,6 +58,25 @@ impl Known {
         self.planned = Some(now);
     }
 
+    /// Adds what became of a task; all that became of it.
+    pub(super) fn add(
+        &mut self,
+        volume: VolumeId,
+        task: Task,
+        begun: Time,
+        took: Duration,
+        done: std::result::Result<(), String>,
+    ) -> Past {
+        self.plans.remove(&volume);
+        let past = self.pasts.entry((volume, task)).or_default();
+        let succeeded = done.is_ok();
+        *past = past.clone().and(begun, done);
+        if succeeded {
+            past.took_ms = u64::try_from(took.as_millis()).ok();
+        }
+        past.clone()
+    }
+
     /// When each task of a volume is due next. It is worked out anew where the volume's record has changed, or what was done.
     fn plan(&mut self, volume: &Arc<Volume>, settings: &Settings, now: Time) -> Vec<(Task, Option<Time>)> {
         if let Some(plan) = self.plans.get(&volume.id)
@@ -228,8 +247,10 @@ impl Service {
         let known = self.0.care.locked();
         let about = known.about(volume, settings.schedule_spread);
         let tasks = Task::ALL.into_iter().filter_map(|task| {
-            let rule = due::rule(&policy, task, &about)?;
             let past = known.pasts.get(&(volume.id, task)).cloned().unwrap_or_default();
+            let Some(rule) = due::rule(&policy, task, &about) else {
+                return by_hand(task, past);
+            };
             let since = since(volume);
             Some(Fare {
                 task,
@@ -365,24 +386,13 @@ impl Service {
         }
         let mut about = vec![("task", task.word().to_owned())];
         about.extend(done.as_ref().err().map(|why| ("error", why.clone())));
-        let past = {
+        self.remember_past(key.0, task, begun, clock.elapsed(), done)
+            .await;
+        {
             let mut known = self.0.care.locked();
             known.at_work.remove(&key);
             known.asked.remove(&key);
             known.plans.remove(&key.0);
-            let past = known.pasts.entry(key).or_default();
-            let succeeded = done.is_ok();
-            *past = past.clone().and(begun, done);
-            if succeeded {
-                past.took_ms = u64::try_from(clock.elapsed().as_millis()).ok();
-            }
-            past.clone()
-        };
-        if let Err(error) = self
-            .blocking(move |inner| Ok(inner.state.put_past(key.0, task, &past)?))
-            .await
-        {
-            log::error!("{error}");
         }
         self.events().emit("task.end", &cared.volume.name, &about);
         if let Ok(entry) = self.known(&cared.volume.name) {
@@ -412,6 +422,16 @@ impl Service {
             Task::Backup => {
                 self.back_up_by_policy(&volume, &policy).await?;
                 self.thin_out_backups(&volume, &policy).await
+            }
+            Task::Drill => {
+                let job = self.begin_drill(&volume, true).await?.job.id;
+                let ended = self.end_of(job).await;
+                if self.known(&volume.name).is_err() {
+                    // It was removed meanwhile.
+                    return Ok(false);
+                }
+                ended?;
+                Ok(())
             }
             Task::Verify => {
                 self.verify_by_policy(&volume, &policy, SAMPLE).await?;
@@ -532,6 +552,21 @@ fn told(option: &str, value: String) -> String {
         "hook.pre" | "hook.post" if !value.is_empty() => "set".to_owned(),
         _ => value,
     }
+}
+
+/// How a task fares that no policy asks for: only drills have a past then, which is worth telling.
+fn by_hand(task: Task, past: Past) -> Option<Fare> {
+    let health = match past.failures {
+        0 => Health::Ok,
+        _ => Health::Failing,
+    };
+    (task == Task::Drill && past.tried.is_some()).then_some(Fare {
+        task,
+        health,
+        next: None,
+        past,
+        at_work: false,
+    })
 }
 
 /// Whether a driver can do what a policy of one of its volumes asks for.

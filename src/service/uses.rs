@@ -27,6 +27,8 @@ pub(super) enum Doing {
     Taking(Name),
     /// It is backed up as it is: the volume is read.
     BackingUp,
+    /// Snapshots of these names are compared with each other, or with the volume: they are read.
+    Comparing(Vec<Name>),
     /// It is put back to the snapshot of this name: the snapshot is read, and the volume is not to be used.
     Reverting(Name),
 }
@@ -106,6 +108,11 @@ impl Uses {
                 Some(format!("the snapshot {volume}@{name}, which is being taken"))
             }
             (Doing::BackingUp, None) => Some("a backup of it, which is being made".to_owned()),
+            (Doing::Comparing(names), snapshot)
+                if snapshot.is_none_or(|snapshot| names.contains(snapshot)) =>
+            {
+                Some("a comparison, which is being made".to_owned())
+            }
             (Doing::Reverting(name), None) => Some(format!("a revert to {volume}@{name}")),
             (Doing::Reverting(name), Some(snapshot)) if name == snapshot => {
                 Some(format!("a revert to {volume}@{name}"))

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::catalog::Entry;
 use super::restores::FromBackup;
+use super::travel::{self, Chosen};
 use super::{By, Result, Service, ServiceError, stored};
 use crate::driver::{CloneOf, Create, Created, Driver, Grow, Operation, Origin, Remove};
 use crate::model::{
-    Bytes, CreateOptions, Name, OnRemove, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
+    BeganAs, Bytes, CreateOptions, Name, OnRemove, SnapshotRef, Span, Time, Volume, VolumeId, nearest,
 };
 use crate::state::Effect;
 
@@ -21,6 +22,16 @@ pub struct CreateRequest {
     pub options: BTreeMap<String, String>,
     /// Who wishes.
     pub by: By,
+}
+
+/// What a new volume begins as.
+struct Begin {
+    /// A snapshot.
+    from: Option<CloneOf>,
+    /// A backup.
+    origin: Option<FromBackup>,
+    /// The one of the two that was chosen for a moment, or a snapshot that was named.
+    began_as: Option<BeganAs>,
 }
 
 /// A wish to be rid of a volume.
@@ -39,21 +50,30 @@ impl Service {
     ///
     /// From Docker it is idempotent: a volume of that name with the same options (or none given) is a success.
     pub async fn create(&self, request: CreateRequest) -> Result<(Entry, Vec<String>)> {
-        let options = CreateOptions::parse(&request.options)?;
+        let mut options = CreateOptions::parse(&request.options)?;
         let slot = self.driver_called(options.driver.as_deref())?;
         let name = request.name.unwrap_or_else(Name::random_volume);
         let this = self.clone();
         self.change(async move {
-            let source = options
-                .from
-                .as_ref()
-                .map(|from| this.catalog().find_snapshot(from))
-                .transpose()?;
-            let other = source.as_ref().map(|(volume, _)| volume.name.clone());
-            let names = [Some(&name), other.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(Name::as_str);
+            let chosen = match options.from.take() {
+                None => None,
+                Some(from) => {
+                    // A create that is repeated looks for nothing: what the volume began as may be gone.
+                    let _held = this.0.locks.lock(name.as_str()).await;
+                    if let Some(entry) = this.look_up(&name).await? {
+                        return existing(entry, &request.options, request.by)
+                            .map(|entry| (entry, Vec::new()));
+                    }
+                    Some(this.choose(&from).await?)
+                }
+            };
+            match chosen.as_ref().map(|chosen| &chosen.of) {
+                Some(travel::Origin::Snapshot(snapshot)) => options.from = Some(snapshot.clone()),
+                Some(travel::Origin::Backup(url)) => options.backup = Some(url.clone()),
+                None => {}
+            }
+            let other = options.from.as_ref().and_then(|from| from.volume.as_deref());
+            let names = [name.as_str()].into_iter().chain(other);
             let _held = this.0.locks.lock_all(names).await;
             if let Some(entry) = this.look_up(&name).await? {
                 return existing(entry, &request.options, request.by).map(|entry| (entry, Vec::new()));
@@ -66,27 +86,37 @@ impl Service {
                 .as_ref()
                 .map(|from| this.clone_source(from, &driver))
                 .transpose()?;
+            let began_as = chosen.as_ref().map(Chosen::began_as);
+            let told = began_as.clone();
             let created = this
-                .create_new(driver, &name, &request.options, options, from, origin.as_ref())
+                .create_new(
+                    driver,
+                    &name,
+                    &request.options,
+                    options,
+                    Begin {
+                        from,
+                        origin,
+                        began_as,
+                    },
+                )
                 .await?;
-            let cloned = created.volume.restoring.is_some() && origin.is_none();
             let mut notes = notes(&created);
-            this.events().emit(
-                "volume.create",
-                &name,
-                &[
-                    ("driver", created.volume.driver.clone()),
-                    (
-                        "origin",
-                        match origin {
-                            Some(_) => "backup",
-                            None if cloned => "clone",
-                            None => origin_word(&created.origin),
-                        }
-                        .to_owned(),
-                    ),
-                ],
+            notes.extend(chosen.and_then(|chosen| chosen.note));
+            let origin = match &created.volume.restoring {
+                Some(restoring) if stored::is_snapshot(&restoring.from) => "clone",
+                Some(_) => "backup",
+                None => origin_word(&created.origin),
+            };
+            let mut about = vec![
+                ("driver", created.volume.driver.clone()),
+                ("origin", origin.to_owned()),
+            ];
+            about.extend(
+                told.into_iter()
+                    .flat_map(|told| [("from", told.from), ("at", told.at.to_string())]),
             );
+            this.events().emit("volume.create", &name, &about);
             this.catalog_mut().put(created.volume.clone());
             if let Err(error) = this.begin_restore(&created.volume).await {
                 // The volume is there and says what it waits for: a mount or the next start begins again.
@@ -105,9 +135,13 @@ impl Service {
         name: &Name,
         given: &BTreeMap<String, String>,
         options: CreateOptions,
-        from: Option<CloneOf>,
-        origin: Option<&FromBackup>,
+        begin: Begin,
     ) -> Result<Created> {
+        let Begin {
+            from,
+            origin,
+            began_as,
+        } = begin;
         let mut volume = Volume {
             id: VolumeId::random(),
             name: name.clone(),
@@ -120,10 +154,11 @@ impl Service {
             snapshots: Vec::new(),
             restoring: None,
             restored_from: None,
+            began_as,
             private: BTreeMap::new(),
             later: BTreeMap::new(),
         };
-        if let Some(origin) = origin {
+        if let Some(origin) = &origin {
             origin.mark(&mut volume, self.state_id());
         }
         // What a repository holds, the driver cannot clone: the volume is made first and filled then.
@@ -191,6 +226,9 @@ impl Service {
                 .is_ok_and(|entry| !this.policy_of(&entry.volume).is_protected())
             {
                 this.cancel_restore_of(&name).await;
+                if let Ok(entry) = this.known(&name) {
+                    this.cancel_drill_of(&entry.volume).await;
+                }
             }
             let held = this.0.locks.lock(name.as_str()).await;
             let entry = match this.look_up_surely(&name).await {

@@ -17,6 +17,7 @@ fn volume(name: &str) -> Volume {
         snapshots: Vec::new(),
         restoring: None,
         restored_from: None,
+        began_as: None,
         private: Default::default(),
         later: Default::default(),
     }

@@ -196,6 +196,10 @@ impl Daemon<'_> {
             .arg("--socket")
             .arg(self.home.admin_socket())
             .args(args)
+            // In no locale, whatever that of the tests is.
+            .env_remove("LC_ALL")
+            .env_remove("LC_CTYPE")
+            .env_remove("LANG")
             .stdin(Stdio::null())
             .output()
             .expect("the command line runs")

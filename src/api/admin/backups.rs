@@ -52,6 +52,10 @@ pub(super) async fn delete(service: &Service, mut query: Query) -> Result {
     ))
 }
 
+pub(super) async fn drill(service: &Service, volume: &str) -> Result {
+    accepted(&view::job(&service.drill(volume).await?))
+}
+
 pub(super) async fn verify(service: &Service, wish: VerifyBackups) -> Result {
     let job = service
         .verify_backups(wish.target.as_deref(), wish.endpoint.as_deref(), wish.percent)

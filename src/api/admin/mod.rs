@@ -3,6 +3,7 @@
 mod backups;
 mod checkpoints;
 mod events;
+mod history;
 mod import;
 mod info;
 mod jobs;
@@ -43,6 +44,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/volumes/{volume}/tasks/{task}"),
     ("POST", "/v1/volumes/{volume}/resize"),
     ("POST", "/v1/volumes/{volume}/trim"),
+    ("POST", "/v1/volumes/{volume}/drill"),
+    ("GET", "/v1/volumes/{volume}/timeline"),
     ("GET", "/v1/volumes/{volume}/snapshots"),
     ("POST", "/v1/volumes/{volume}/snapshots"),
     ("GET", "/v1/snapshots/{snapshot}"),
@@ -56,6 +59,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/checkpoints/{checkpoint}"),
     ("POST", "/v1/checkpoints/{checkpoint}/revert"),
     ("POST", "/v1/checkpoints/{checkpoint}/clone"),
+    ("GET", "/v1/diff"),
     ("GET", "/v1/pool"),
     ("POST", "/v1/pool/check"),
     ("POST", "/v1/pool/repair"),
@@ -164,6 +168,8 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         }
         ("POST", ["v1", "volumes", volume, "resize"]) => volumes::resize(service, volume, parse(body)?).await,
         ("POST", ["v1", "volumes", volume, "trim"]) => volumes::trim(service, volume).await,
+        ("POST", ["v1", "volumes", volume, "drill"]) => backups::drill(service, volume).await,
+        ("GET", ["v1", "volumes", volume, "timeline"]) => history::timeline(service, volume, query).await,
         ("GET", ["v1", "volumes", volume, "snapshots"]) => snapshots::list(service, volume).await,
         ("POST", ["v1", "volumes", volume, "snapshots"]) => {
             snapshots::create(service, volume, parse(body)?).await
@@ -185,6 +191,7 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
         ("POST", ["v1", "checkpoints", checkpoint, "clone"]) => {
             checkpoints::clone(service, checkpoint, parse(body)?).await
         }
+        ("GET", ["v1", "diff"]) => history::diff(service, query).await,
         ("GET", ["v1", "pool"]) => pool::status(service).await,
         ("POST", ["v1", "pool", "check"]) => pool::check(service).await,
         ("POST", ["v1", "pool", "repair"]) => pool::repair(service, parse(body)?).await,
@@ -215,11 +222,13 @@ async fn dispatch(service: &Service, about: &About, request: Request) -> Result 
 fn takes_parameters(method: &str, segments: &[&str]) -> bool {
     matches!(
         (method, segments),
-        ("GET", ["v1", "info" | "volumes" | "events"])
+        ("GET", ["v1", "info" | "volumes" | "events" | "diff"])
             | ("GET" | "DELETE", ["v1", "volumes", _] | ["v1", "backups"])
             | (
                 "GET",
-                ["v1", "backups", "inspect"] | ["v1", "jobs", _, "progress"]
+                ["v1", "volumes", _, "timeline"]
+                    | ["v1", "backups", "inspect"]
+                    | ["v1", "jobs", _, "progress"]
             )
     )
 }

@@ -128,6 +128,7 @@ pub(crate) fn wish(driver: &dyn Driver, volume: &Name) -> Create {
             snapshots: Vec::new(),
             restoring: None,
             restored_from: None,
+            began_as: None,
             private: BTreeMap::new(),
             later: BTreeMap::new(),
         },

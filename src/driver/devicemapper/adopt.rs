@@ -243,6 +243,7 @@ fn record(
         snapshots: Vec::new(),
         restoring: None,
         restored_from: None,
+        began_as: None,
         private: BTreeMap::new(),
         later: BTreeMap::new(),
     };

@@ -91,6 +91,39 @@ fn check(device: &Path, how: &[&str]) -> Result<()> {
     }
 }
 
+/// Looks whether a restored filesystem is sound, all of it; says so, or why nobody could look. Its journal is replayed first, as a
+/// mount would: it is as the freeze, or the crash, of the original left it.
+///
+/// # Errors
+/// [`DriverError::Corrupt`] where it is not.
+pub(super) fn judge(device: &Path) -> Result<String> {
+    let unsound = |why: String| DriverError::Corrupt {
+        path: device.to_owned(),
+        why,
+    };
+    let Some(fs) = recognise(device)? else {
+        return Ok("it holds no filesystem that could be checked".to_owned());
+    };
+    let word = fs.word();
+    let (options, program, how): (&[&str], _, &[&str]) = match fs {
+        Filesystem::Ext4 => (&[], "e2fsck", &["-f", "-n"]),
+        Filesystem::Xfs => (&["nouuid"], "xfs_repair", &["-n"]),
+    };
+    inside(device, fs, options, |_| Ok(()))
+        .map_err(|error| unsound(format!("its filesystem, {word}, cannot be mounted: {error}")))?;
+    let check = Exec::new(program).args(how).arg(device);
+    match check.time_limit(CHECK_LIMIT).run() {
+        Ok(_) => Ok(format!("{program}: its {word} is sound")),
+        Err(error) if error.is_not_found() => {
+            Ok(format!("{program} is not installed: its {word} was only mounted"))
+        }
+        Err(error @ SysError::Command { .. }) => {
+            Err(unsound(format!("its filesystem is not sound: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The first 4 KiB of a filesystem.
 struct Head([u8; 4096]);
 

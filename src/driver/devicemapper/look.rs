@@ -2,14 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{DriverError, Result};
+use super::super::{DriverError, Files, Result};
 use super::kernel::Writable;
 use super::mounts::resolved;
 use super::options::Filesystem;
 use super::{Devicemapper, NAME, filesystem};
 use crate::model::{Name, Snapshot, Volume};
+use crate::sys::detached::Detached;
 use crate::sys::mount;
 use crate::sys::mountinfo;
+
+/// How a snapshot is mounted: its journal is as the freeze left it, with nothing to replay; and nothing could be written to do so.
+fn without_journal(fs: Filesystem) -> &'static [&'static str] {
+    match fs {
+        Filesystem::Ext4 => &["noload"],
+        Filesystem::Xfs => &["norecovery", "nouuid"],
+    }
+}
 
 impl Devicemapper {
     pub(super) fn look_at(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
@@ -25,12 +34,8 @@ impl Devicemapper {
         }
         let device = self.pin(thin, Self::size_of(&record.volume)?, Writable::No)?;
         let fs = filesystem::must_recognise(device.path())?;
-        let options = match fs {
-            // Its journal is as the freeze left it, with nothing to replay; and nothing could be written to do so.
-            Filesystem::Ext4 => "ro,noload",
-            Filesystem::Xfs => "ro,norecovery,nouuid",
-        };
-        Ok(mount::mount(device.path(), target, fs.word(), options)?)
+        let options = format!("ro,{}", without_journal(fs).join(","));
+        Ok(mount::mount(device.path(), target, fs.word(), &options)?)
     }
 
     pub(super) fn look_away(&self, volume: &Volume, snapshot: &Snapshot, target: &Path) -> Result<()> {
@@ -66,6 +71,32 @@ impl Devicemapper {
             );
         }
         Ok(())
+    }
+
+    /// The files of a snapshot, mounted where nobody sees them: gone with the process, whatever becomes of it.
+    pub(super) fn files_of(&self, volume: &Volume, snapshot: Option<&Snapshot>) -> Result<Files> {
+        let record = self.records().must_have(&volume.name, volume.id)?;
+        let Some(snapshot) = snapshot else {
+            return Err(DriverError::Unsupported {
+                what: format!(
+                    "a look at the files of volume {} while it may be written to",
+                    volume.name
+                ),
+                because: "its device would change meanwhile; take a snapshot, which costs nothing".to_owned(),
+            });
+        };
+        let thin = Self::must_have_snapshot(&record, snapshot)?;
+        let device = self.pin(thin, Self::size_of(&record.volume)?, Writable::No)?;
+        let fs = filesystem::must_recognise(device.path())?;
+        let mut options = vec!["ro"];
+        options.extend(without_journal(fs));
+        let mounted = Detached::mount(device.path(), fs.word(), &options)?;
+        Ok(Files {
+            // The dot: what is there is a link of procfs, which is to be followed.
+            path: mounted.path().join("."),
+            // In this order: the device is busy as long as it is mounted.
+            held: Box::new((mounted, device)),
+        })
     }
 
     /// Where snapshots of the volume are mounted.

@@ -41,9 +41,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Fill, Grow, Listing, News,
-    Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support, TakeSnapshot,
-    Target, Undelete, Usage, Users, Warning,
+    Capabilities, Content, Create, Created, Driver, DriverError, DriverOptions, Files, Fill, Grow, Listing,
+    News, Operation, Outcome, Purge, Remove, RemoveSnapshot, Result, Revert, Scope, Source, Support,
+    TakeSnapshot, Target, Undelete, Usage, Users, Warning,
 };
 use crate::model::{Bytes, Name, Policy, Snapshot, Trashed, Volume};
 use kernel::{Kernel, Writable};
@@ -333,6 +333,17 @@ impl Driver for Devicemapper {
 
     fn open_target(&self, fill: &Fill) -> Result<Target> {
         self.make_target(fill)
+    }
+
+    fn files(&self, volume: &Volume, snapshot: Option<&Snapshot>) -> Result<Files> {
+        self.files_of(volume, snapshot)
+    }
+
+    fn check_target(&self, target: &Target) -> Result<Option<String>> {
+        match target {
+            Target::Block { path, .. } => filesystem::judge(path).map(Some),
+            Target::Tree { .. } => Ok(None),
+        }
     }
 
     fn fill(&self, fill: &Fill) -> Result<Volume> {

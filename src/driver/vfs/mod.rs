@@ -219,6 +219,11 @@ impl Driver for Vfs {
         self.make_target(fill)
     }
 
+    fn room(&self) -> Result<Option<Bytes>> {
+        let facts = filesystem::facts(self.layout.path())?;
+        Ok(Some(Bytes(facts.available_bytes)))
+    }
+
     fn fill(&self, fill: &Fill) -> Result<Volume> {
         self.fill_volume(fill)
     }

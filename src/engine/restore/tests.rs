@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::tree::{Onto, TreeReport, TreeRestore};
 use crate::engine::backup::tree::TreeCounts;
 use crate::engine::backup::{self, BackupReport, Request};
+use crate::engine::compare;
 use crate::engine::tree::{FileTime, Node, NodeKind, Tree};
 use crate::engine::{
     Backup, BlobKind, EngineError, Id, Kind, Manifest, Password, Progress, Repository, SnapshotFile,
@@ -22,6 +23,8 @@ use crate::engine::{
 use crate::model::Time;
 use crate::store::{MemoryStore, Store};
 use crate::sys::testing::{Kind as FsKind, TestFs, has_program, root_with_mounts, sh};
+
+mod compared;
 
 /// A repository in memory, and scratch space.
 struct Bench {
@@ -214,6 +217,10 @@ fn everything_is_kept() {
         );
     }
     assert!(report.written_bytes < 4_000_000, "{report:?}");
+    let compared = compare::tree(&bench.repository, &backup, &bench.target(), &Progress::default());
+    let compared = compared.expect("compared");
+    assert_eq!(compared.differences, [""; 0], "by its own record too");
+    assert!(compared.entries > 30, "{compared:?}");
 
     // Over itself: nothing is written, and nothing changes.
     let report = bench

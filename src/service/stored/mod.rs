@@ -78,6 +78,14 @@ pub(super) struct StoredBackup {
 }
 
 impl StoredBackup {
+    /// For a look at what is in it, while the lock is held.
+    pub fn read(self, progress: &Progress) -> Result<(Repository, Backup, Option<Lock>)> {
+        let repository = self.local.opened.repository;
+        let lock = reading_lock(&repository, progress)?;
+        repository.refresh()?;
+        Ok((repository, self.backup, lock))
+    }
+
     /// Writes all of it into an empty directory.
     pub fn write(self, target: &Target, progress: &Arc<Progress>) -> Result<Outcome> {
         let Self { local, backup } = self;
