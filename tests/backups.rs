@@ -539,6 +539,10 @@ fn packed(destination: &Path) -> u64 {
         "*/data/*",
         "-type",
         "f",
+        // What is not under its name yet is no pack, and stays behind where its writer is killed.
+        "!",
+        "-name",
+        ".tmp-*",
         "-printf",
         "%s\\n",
     ];

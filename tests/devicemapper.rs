@@ -459,12 +459,19 @@ fn the_pool_is_looked_after_by_the_command_line() {
         // The same as a policy, done before its turn.
         let again = format!("head -c 30M /dev/urandom >{at}/b; sync; rm {at}/b; sync");
         shell(&["bash", "-euc", &again]);
-        let used = || daemon.json(&["pool", "status"])["Data"]["Used"].as_u64().expect("bytes");
+        let used = || {
+            daemon.json(&["pool", "status"])["Data"]["Used"]
+                .as_u64()
+                .expect("bytes")
+        };
         let before = used();
         daemon.say(&["policy", "set", "pg", "trim.schedule=@weekly"]);
         daemon.say(&["job", "run", "pg", "trim"]);
         assert!(used() + (25 << 20) < before, "{before} before, {} after", used());
-        assert_eq!(daemon.json(&["inspect", "pg"])["Schedules"]["trim"]["Health"], "ok");
+        assert_eq!(
+            daemon.json(&["inspect", "pg"])["Schedules"]["trim"]["Health"],
+            "ok"
+        );
         let grown = daemon.json(&["pool", "extend", "+40M"]);
         assert_eq!(grown["Data"]["Total"], 640u64 << 20, "{grown}");
         let (code, said) = daemon.fails(&["pool", "extend", "100M"]);

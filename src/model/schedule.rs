@@ -1,7 +1,9 @@
 //! When something is due again and again: a cron expression, a name such as `@daily`, or `every 15m`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use croner::Cron;
 use jiff::tz::TimeZone;
@@ -12,15 +14,22 @@ use super::{InvalidValue, Span, Time};
 /// The least time between two turns: a snapshot a second would do nothing else.
 const SHORTEST: Span = Span::seconds(60);
 
-/// A schedule, as it was written and as it is understood.
+/// A schedule, as it was written and as it is understood. All that were written the same are one in memory: a host has few
+/// schedules and may have many volumes, and to understand one costs some kilobytes and a look at its turns of a year.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Schedule {
+pub struct Schedule(Arc<Understood>);
+
+#[derive(Debug)]
+struct Understood {
     text: String,
     turns: Turns,
     /// The shortest time between turns.
     gap: Span,
 }
+
+/// Those that are in use, by their text. Held for look-ups only.
+static IN_USE: LazyLock<Mutex<HashMap<String, Weak<Understood>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug, Clone)]
 enum Turns {
@@ -28,6 +37,10 @@ enum Turns {
     Cron(Box<Cron>),
     /// So long after the last one.
     Every(Span),
+}
+
+fn in_use() -> MutexGuard<'static, HashMap<String, Weak<Understood>>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Schedule {
@@ -43,6 +56,9 @@ impl Schedule {
             expected: expected.to_owned(),
         };
         let plain = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(known) = in_use().get(&plain).and_then(Weak::upgrade) {
+            return Ok(Self(known));
+        }
         let turns = match plain.strip_prefix("every ") {
             Some(span) => Turns::Every(Span::parse(option, span)?),
             None if plain.len() > 200 => return Err(refuse("a schedule")),
@@ -55,22 +71,30 @@ impl Schedule {
             .ok_or_else(|| refuse("a schedule whose turn ever comes"))?;
         match gap < SHORTEST {
             true => Err(refuse("a schedule whose turns are a minute or more apart")),
-            false => Ok(Self {
-                text: plain,
-                turns,
-                gap,
-            }),
+            false => {
+                let understood = Arc::new(Understood {
+                    text: plain.clone(),
+                    turns,
+                    gap,
+                });
+                let mut known = in_use();
+                if known.len() == known.capacity() {
+                    known.retain(|_, schedule| schedule.strong_count() > 0);
+                }
+                known.insert(plain, Arc::downgrade(&understood));
+                Ok(Self(understood))
+            }
         }
     }
 
     /// The first turn after `last`, in the calendar of `zone`; `None` where none comes any more.
     pub fn after(&self, last: Time, zone: &TimeZone) -> Option<Time> {
-        self.turns.after(last, zone)
+        self.0.turns.after(last, zone)
     }
 
     /// The shortest time between two turns, as far as some of them tell.
     pub fn gap(&self) -> Span {
-        self.gap
+        self.0.gap
     }
 }
 
@@ -116,7 +140,7 @@ impl Turns {
 
 impl PartialEq for Schedule {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.0.text == other.0.text
     }
 }
 
@@ -124,13 +148,13 @@ impl Eq for Schedule {}
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0.text)
     }
 }
 
 impl From<Schedule> for String {
     fn from(schedule: Schedule) -> Self {
-        schedule.text
+        schedule.0.text.clone()
     }
 }
 
@@ -145,6 +169,18 @@ impl TryFrom<String> for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schedules_that_were_written_the_same_are_one() {
+        let one = Schedule::parse("s", "17 4 * * *").expect("valid");
+        let other = Schedule::parse("t", " 17  4 * * * ").expect("valid");
+        assert!(Arc::ptr_eq(&one.0, &other.0));
+        drop((one, other));
+        for minute in 0..60 {
+            Schedule::parse("s", &format!("{minute} 5 * * *")).expect("valid");
+        }
+        assert!(in_use().len() < 100, "those that nobody uses are forgotten");
+    }
 
     fn at(text: &str) -> Time {
         text.parse().expect("a moment")

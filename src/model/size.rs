@@ -25,7 +25,13 @@ impl Bytes {
         };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = text[..digits].parse().map_err(|_| refuse())?;
-        let shift = match text[digits..].to_ascii_lowercase().as_str() {
+        let unit = &text[digits..];
+        // As it is shown: `20 MiB`.
+        let unit = unit
+            .strip_prefix(' ')
+            .filter(|unit| unit.ends_with("iB"))
+            .unwrap_or(unit);
+        let shift = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => 0,
             "k" | "kb" | "kib" => 10,
             "m" | "mb" | "mib" => 20,
@@ -72,6 +78,7 @@ mod tests {
             ("10M", 10 << 20),
             ("100G", 100 << 30),
             ("2TiB", 2 << 40),
+            ("20 MiB", 20 << 20),
         ] {
             assert_eq!(Bytes::parse("size", text), Ok(Bytes(bytes)), "{text}");
         }
