@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home, text};
+use daemon::{Daemon, Home, text, until};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
@@ -45,14 +45,6 @@ fn job(daemon: &Daemon, id: &str) -> Value {
 
 /// Waits until something holds.
 #[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(100);
-    while !holds() {
-        assert!(Instant::now() < give_up, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn same_tree(one: &Path, other: &Path) {
     daemon::shell(&["diff", "-r", text(one), text(other)]);
 }

@@ -2,7 +2,7 @@
 //! repository and back, and what becomes of them when the daemon is killed.
 //!
 //! Where this machine's kernel has no thin pools, each test runs itself again in a guest kernel (tests/guest/run) and takes the
-//! outcome from there.
+//! outcome from there. The file is long because each test is a whole life of volumes, and all share the way into the guest.
 
 mod daemon;
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home, shell, text};
+use daemon::{Daemon, Home, shell, text, until};
 
 /// Runs the body where the kernel has thin pools: here, or as the test of that name in the guest.
 fn with_pools(test: &str, body: impl FnOnce(&Home)) {
@@ -847,14 +847,4 @@ fn devices() -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Waits until something holds.
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < give_up, "{what} did not come: {:?}", devices());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

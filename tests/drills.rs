@@ -7,33 +7,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home};
+use daemon::{Daemon, Home, noise, until};
 use serde_json::{Value, json};
 
 fn with_password(command: &mut Command) {
     command.env("WINDLASS_BACKUP_PASSWORD", "correct horse");
-}
-
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(100);
-    while !there() {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
 }
 
 fn destination(home: &Home) -> (PathBuf, String) {

@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use daemon::{Daemon, Home, text};
+use daemon::{Daemon, Home, text, wait_for};
 use serde_json::Value;
 
 /// A port that nobody listens on.
@@ -44,17 +44,6 @@ fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, head.to_ascii_lowercase(), body.to_owned()))
-}
-
-fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + Duration::from_secs(300);
-    loop {
-        if let Some(found) = there() {
-            return found;
-        }
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Metrics as OpenMetrics' text has them: each sample by its name and labels.

@@ -5,9 +5,9 @@ mod daemon;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use daemon::{Daemon, Home, mounted_below, shell, text};
+use daemon::{Daemon, Home, mounted_below, shell, text, until};
 
 const MOUNT: &str = r#"{"Name":"v","ID":"c1"}"#;
 
@@ -41,7 +41,7 @@ fn a_mount_that_was_taken_away_comes_back_and_nothing_is_written_beside_it() {
     shell(&["umount", &at]);
     // It is mounted again, or it is not: a write either arrives or is refused.
     let arrived = fs::write(&file, "y").is_ok();
-    wait_for("the mount", || file.exists());
+    until("the mount", || file.exists());
     assert_eq!(
         fs::read_to_string(&file).expect("reads"),
         if arrived { "y" } else { "x" }
@@ -49,7 +49,7 @@ fn a_mount_that_was_taken_away_comes_back_and_nothing_is_written_beside_it() {
 
     unmount_all(&home);
     let refused = fs::create_dir(Path::new(&at).join("beside")).is_err();
-    wait_for("the mounts", || file.exists());
+    until("the mounts", || file.exists());
     assert_ne!(refused, home.volumes().join("v/beside").exists());
     assert!(
         home.log().contains("unmounted by somebody else"),
@@ -154,13 +154,5 @@ fn who_uses_a_volume_only_in_passing_does_not_keep_it() {
             drop(copies);
         }
         daemon.say(&["delete", "v"]);
-    }
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(30);
-    while !there() {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -10,9 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use daemon::{Daemon, Home, shell, text};
+use daemon::{Daemon, Home, shell, text, wait_for};
 use serde_json::Value;
 
 /// A request as a server saw it.
@@ -117,17 +117,6 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(usize) 
             .ok()?,
             Answer::Hang => std::thread::sleep(Duration::from_secs(300)),
         }
-    }
-}
-
-fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + Duration::from_secs(300);
-    loop {
-        if let Some(found) = there() {
-            return found;
-        }
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

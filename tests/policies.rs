@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home};
+use daemon::{Daemon, Home, until};
 use serde_json::{Value, json};
 
 fn with_password(command: &mut Command) {
@@ -88,7 +88,7 @@ fn a_volume_is_snapshotted_by_schedule_and_what_need_not_be_kept_goes() {
     for round in 1..=4 {
         age(&home, "snapshot", 11);
         let daemon = home.start();
-        wait_for("a snapshot", || {
+        until("a snapshot", || {
             task(&daemon, "v", "snapshot")["Health"] == "ok" && {
                 let now = scheduled(&daemon, "v");
                 now.iter().any(|name| !taken.contains(name)) && now.len() <= 2
@@ -125,7 +125,7 @@ fn a_volume_is_backed_up_in_time_and_what_fails_is_told_and_tried_again() {
         "backup.rpo=1h",
         "backup.keep=last=1",
     ]);
-    wait_for("a failure", || task(&daemon, "v", "backup")["Failures"] == 1);
+    until("a failure", || task(&daemon, "v", "backup")["Failures"] == 1);
     let fares = task(&daemon, "v", "backup");
     assert_eq!(fares["Health"], "failing");
     let docker = daemon.ok("VolumeDriver.Get", r#"{"Name":"v"}"#);
@@ -148,7 +148,7 @@ fn a_volume_is_backed_up_in_time_and_what_fails_is_told_and_tried_again() {
     fs::create_dir(&dir).expect("a directory");
     age(&home, "backup", 61);
     let daemon = home.start_with(with_password);
-    wait_for("a backup", || task(&daemon, "v", "backup")["Health"] == "ok");
+    until("a backup", || task(&daemon, "v", "backup")["Health"] == "ok");
     let backups = daemon.json(&["backup", "list", &url]);
     let (first, _) = backups.as_object().expect("a map").iter().next().expect("one");
     let first = first.clone();
@@ -164,7 +164,7 @@ fn a_volume_is_backed_up_in_time_and_what_fails_is_told_and_tried_again() {
     age(&home, "backup", 46);
     fs::write(home.volumes().join("v/f"), "more precious").expect("written");
     let daemon = home.start_with(with_password);
-    wait_for("the next", || {
+    until("the next", || {
         let backups = daemon.json(&["backup", "list", &url]);
         let backups = backups.as_object().expect("a map");
         backups.len() == 2 && !backups.contains_key(&first)
@@ -250,7 +250,7 @@ fn where_nothing_has_changed_the_last_backup_stays_the_newest_and_counts_as_made
             &format!("backup.dest={url}"),
             "backup.rpo=1h",
         ]);
-        wait_for("the first", || task(&daemon, "v", "backup")["Health"] == "ok");
+        until("the first", || task(&daemon, "v", "backup")["Health"] == "ok");
         let first = backups(&daemon, &url);
         assert_eq!(first.len(), 1);
         let snapshots = fs::read_dir(home.path().join("backups/v/snapshots"))
@@ -316,7 +316,7 @@ fn backups_are_looked_at_and_damage_is_told() {
         "backup.limit=100M",
     ]);
     run_task(&daemon, "backup");
-    wait_for("the look", || task(&daemon, "v", "verify")["Health"] == "ok");
+    until("the look", || task(&daemon, "v", "verify")["Health"] == "ok");
     run_task(&daemon, "verify-full");
     assert_eq!(task(&daemon, "v", "verify-full")["Health"], "ok");
     let jobs = daemon.json(&["job", "list"]);
@@ -475,12 +475,4 @@ fn a_volume_may_have_backups_that_everybody_can_read_beside_others_that_nobody_c
         fs::read_to_string(home.volumes().join("again/f")).expect("restored"),
         "open"
     );
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while !there() {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home, shell, text};
+use daemon::{Daemon, Home, noise, shell, text, until};
 use s3::{ACCESS_KEY, SECRET_KEY, Server};
 use serde_json::{Value, json};
 use windlass::engine::lock::{Access, Lock};
@@ -27,24 +27,12 @@ fn cared_for(home: &Home, daemon: &Daemon<'_>, megabytes: usize, options: &[&str
     fs::create_dir_all(&dir).expect("a directory");
     let url = format!("vfs://{}", dir.display());
     daemon.say(&["create", "v"]);
-    fs::write(home.volumes().join("v/f"), noise(megabytes)).expect("written");
+    fs::write(home.volumes().join("v/f"), noise(megabytes << 20)).expect("written");
     let dest = format!("backup.dest={url}");
     let mut set = vec!["policy", "set", "v", &dest, "backup.rpo=1h"];
     set.extend(options);
     daemon.say(&set);
     url
-}
-
-/// Bytes that cannot be compressed.
-fn noise(megabytes: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    (0..megabytes << 17).flat_map(|_| next().to_le_bytes()).collect()
 }
 
 fn fares(daemon: &Daemon<'_>) -> Value {
@@ -58,7 +46,7 @@ fn backups(daemon: &Daemon<'_>, url: &str) -> usize {
 
 /// Waits for the failure, and that people, scripts and Docker are told of it.
 fn is_told(daemon: &Daemon<'_>, words: &str) {
-    wait_for("a failure", || fares(daemon)["Failures"].as_u64() >= Some(1));
+    until("a failure", || fares(daemon)["Failures"].as_u64() >= Some(1));
     let fares = fares(daemon);
     let error = fares["Error"].as_str().expect("text");
     assert!(error.contains(words), "{error:?} does not say {words:?}");
@@ -97,14 +85,6 @@ fn let_an_hour_pass(home: &Home) {
         [moment.to_string()],
     );
     assert_eq!(changed.expect("changed"), 1);
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(100);
-    while !there() {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -172,7 +152,10 @@ fn a_full_disk() {
     let daemon = home.start_with(with_password);
     let url = cared_for(&home, &daemon, 10, &[]);
     is_told(&daemon, "No space left");
-    assert_eq!(fs::read(home.volumes().join("v/f")).expect("read"), noise(10));
+    assert_eq!(
+        fs::read(home.volumes().join("v/f")).expect("read"),
+        noise(10 << 20)
+    );
     daemon.stop();
     shell(&["mount", "-o", "remount,size=64m", text(&dir)]);
     let_an_hour_pass(&home);
@@ -216,13 +199,13 @@ fn a_volume_that_is_removed_meanwhile() {
         let last = jobs.as_array().and_then(|jobs| jobs.last().cloned());
         last.filter(|job| job["State"] == "running" && job["Progress"]["BytesDone"].as_u64() > Some(0))
     };
-    wait_for("a backup at work", || job().is_some());
+    until("a backup at work", || job().is_some());
     // While it is read it stays; somebody who wants it gone ends the job first.
     let id = job().expect("at work")["ID"].to_string();
     let said = daemon.err("VolumeDriver.Remove", r#"{"Name":"v"}"#);
     assert!(said.contains(&format!("job {id}")), "{said}");
     daemon.say(&["job", "cancel", &id]);
-    wait_for("its removal", || {
+    until("its removal", || {
         daemon.call("VolumeDriver.Remove", r#"{"Name":"v"}"#)["Err"] == ""
     });
     daemon.say(&["health"]);
@@ -249,7 +232,7 @@ fn a_daemon_that_is_killed_in_the_middle() {
     let home = Home::on("btrfs");
     let daemon = home.start_with(with_password);
     let url = cared_for(&home, &daemon, 12, &["backup.limit=4M"]);
-    wait_for("a backup at work", || {
+    until("a backup at work", || {
         let jobs = daemon.json(&["job", "list"]);
         let last = jobs.as_array().and_then(|jobs| jobs.last().cloned());
         last.is_some_and(|job| job["Progress"]["BytesDone"].as_u64() > Some(1 << 20))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Home, text};
+use daemon::{Daemon, Home, noise, text, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -78,7 +78,7 @@ fn a_life_with_stored_snapshots() {
         daemon.say(&["snapshot", "delete", "v@one"]);
         assert_eq!(daemon.fails(&["snapshot", "inspect", "v@one"]).0, 3);
         assert_eq!(backups(&home, &id).len(), 1);
-        wait_for("a prune", || !events(&daemon, "snapshot.prune").is_empty());
+        until("a prune", || !events(&daemon, "snapshot.prune").is_empty());
         daemon.say(&["snapshot", "revert", "v@two"]);
         assert_eq!(read(&data.join("new")), b"x");
         daemon.stop();
@@ -115,7 +115,7 @@ fn removing_a_snapshot_gives_its_space_back() {
     let repository = repositories(&home).join(uuid(&daemon, "v"));
     assert!(size(&repository) > 8 << 20);
     daemon.say(&["snapshot", "delete", "v@s"]);
-    wait_for("the space", || size(&repository) < 1 << 20);
+    until("the space", || size(&repository) < 1 << 20);
     daemon.say(&["snapshot", "revert", "v@t"]);
     assert!(!data.join("f").exists());
 }
@@ -214,7 +214,7 @@ fn a_long_backup_of_a_volume_keeps_nobody_waiting_and_promises_nothing() {
     daemon.say(&["snapshot", "create", "v", "--name", "s"]);
     let id = daemon.say(&["backup", "create", "v", "--dest", &destination, "--detach"]);
     let stored = home.path().join("backups/v/data");
-    wait_for("the copy", || stored.exists() && size(&stored) > 0);
+    until("the copy", || stored.exists() && size(&stored) > 0);
     let begun = Instant::now();
     daemon.ok("VolumeDriver.Mount", r#"{"Name":"v","ID":"0123456789abcdef"}"#);
     daemon.ok("VolumeDriver.Unmount", r#"{"Name":"v","ID":"0123456789abcdef"}"#);
@@ -244,7 +244,7 @@ fn a_long_backup_of_a_volume_keeps_nobody_waiting_and_promises_nothing() {
     write(&data.join("h"), &noise(33 << 20)[25 << 20..]);
     let before = size(&stored);
     let id = daemon.say(&["backup", "create", "v", "--dest", &destination, "--detach"]);
-    wait_for("the backup", || {
+    until("the backup", || {
         daemon.json(&["job", "inspect", &id])["State"] == "running"
             && daemon.json(&["job", "inspect", &id])["BytesDone"] != 0
     });
@@ -301,7 +301,7 @@ fn a_long_snapshot_does_not_hold_up_mounts_and_can_be_given_up() {
     write(&data.join("f"), &noise(80 << 20));
     let id = uuid(&daemon, "v");
     let mut snapshot = begin(&home, &["snapshot", "create", "v", "--name", "s"]);
-    wait_for("the copy", || size(&repositories(&home).join(&id)) > 1 << 20);
+    until("the copy", || size(&repositories(&home).join(&id)) > 1 << 20);
     let begun = Instant::now();
     daemon.ok("VolumeDriver.Mount", r#"{"Name":"v","ID":"0123456789abcdef"}"#);
     daemon.ok("VolumeDriver.Unmount", r#"{"Name":"v","ID":"0123456789abcdef"}"#);
@@ -317,16 +317,16 @@ fn a_long_snapshot_does_not_hold_up_mounts_and_can_be_given_up() {
     // As Ctrl-C does.
     daemon::shell(&["kill", "-INT", &snapshot.id().to_string()]);
     snapshot.wait().expect("it ends");
-    wait_for("the end", || size(&repositories(&home).join(&id)) < 1 << 20);
+    until("the end", || size(&repositories(&home).join(&id)) < 1 << 20);
     assert_eq!(daemon.json(&["inspect", "v"])["Snapshots"], json!({}));
     assert_eq!(backups(&home, &id), [""; 0]);
-    wait_for("the locks", || {
+    until("the locks", || {
         files(&repositories(&home).join(&id).join("locks")).is_empty()
     });
     // A stop does not wait for one either.
     let begin = || begin(&home, &["snapshot", "create", "v", "--name", "s"]);
     let mut snapshot = begin();
-    wait_for("the copy", || {
+    until("the copy", || {
         // The one that was given up may still hold the name for a moment after its lock is gone.
         if snapshot.try_wait().expect("a child").is_some() {
             snapshot = begin();
@@ -357,7 +357,7 @@ fn hosts_that_share_the_path_share_the_repository() {
     other.say(&["snapshot", "create", "v", "--name", "theirs"]);
     let read_there = figure(&taken(&other, "v@theirs"), "bytes-read");
     assert_eq!(read_there, 0, "it goes on from this host's");
-    wait_for("this host to see it", || {
+    until("this host to see it", || {
         daemon.run(&["snapshot", "inspect", "v@theirs"]).status.success()
     });
     write(&data.join("f"), b"changed");
@@ -501,25 +501,4 @@ fn write(path: &Path, bytes: &[u8]) {
 
 fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Bytes that do not compress, the same each time.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    // A prune that finds the repository in use tries again a minute later.
-    let give_up = Instant::now() + Duration::from_secs(100);
-    while !there() {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

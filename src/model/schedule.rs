@@ -26,6 +26,16 @@ struct Understood {
     turns: Turns,
     /// The shortest time between turns.
     gap: Span,
+    /// The time between two turns that was looked at last: many volumes ask about the same. Held for look-ups only.
+    lately: Mutex<Option<Between>>,
+}
+
+/// The turn that comes after any moment from `from` on, and before `to`, is `to`.
+#[derive(Debug)]
+struct Between {
+    zone: TimeZone,
+    from: Time,
+    to: Time,
 }
 
 /// Those that are in use, by their text. Held for look-ups only.
@@ -76,6 +86,7 @@ impl Schedule {
                     text: plain.clone(),
                     turns,
                     gap,
+                    lately: Mutex::default(),
                 });
                 let mut known = in_use();
                 if known.len() == known.capacity() {
@@ -89,7 +100,32 @@ impl Schedule {
 
     /// The first turn after `last`, in the calendar of `zone`; `None` where none comes any more.
     pub fn after(&self, last: Time, zone: &TimeZone) -> Option<Time> {
-        self.0.turns.after(last, zone)
+        if let Turns::Every(_) = self.0.turns {
+            return self.0.turns.after(last, zone);
+        }
+        let mut lately = self.0.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(between) = &mut *lately
+            && between.zone == *zone
+            && last < between.to
+            && between.from <= last
+        {
+            return Some(between.to);
+        }
+        let to = self.0.turns.after(last, zone)?;
+        match &mut *lately {
+            // What is asked for is an earlier moment before the same turn.
+            Some(between) if between.zone == *zone && between.to == to => {
+                between.from = between.from.min(last);
+            }
+            lately => {
+                *lately = Some(Between {
+                    zone: zone.clone(),
+                    from: last,
+                    to,
+                });
+            }
+        }
+        Some(to)
     }
 
     /// The shortest time between two turns, as far as some of them tell.
@@ -169,6 +205,40 @@ impl TryFrom<String> for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is remembered is what would be worked out, whatever was asked before, also where clocks are put forward or back.
+    #[test]
+    fn a_turn_that_is_remembered_is_the_one_that_comes() {
+        let zones = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
+        let zones = zones.map(|zone| TimeZone::get(zone).expect("known"));
+        let start = 1_767_225_600_i64;
+        for text in [
+            "30 2 * * *",
+            "@hourly",
+            "*/20 1-3 * * *",
+            "15 2 29 * 0",
+            "@monthly",
+        ] {
+            let schedule = Schedule::parse("s", text).expect(text);
+            let mut state = 0x9E37_79B9_u64;
+            for round in 0..2_000_i64 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                // Now near the last one, now anywhere in two years; often around the changes of March and October.
+                let around = [0, 86 * 86_400, 297 * 86_400, 66 * 86_400][(state >> 40) as usize % 4];
+                let span = if round % 3 == 0 { 63_072_000 } else { 3 * 86_400 };
+                let last = Time::from_second(start + around + (state % span) as i64);
+                let zone = &zones[(state >> 50) as usize % zones.len()];
+                let plain = schedule.0.turns.after(last, zone);
+                assert_eq!(
+                    schedule.after(last, zone),
+                    plain,
+                    "{text} after {last} in {zone:?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn schedules_that_were_written_the_same_are_one() {

@@ -339,3 +339,34 @@ fn unmount_below(dir: &Path) {
         let _ = Command::new("umount").arg("-l").arg(at).status();
     }
 }
+
+/// Waits until something is there, for longer than a busy machine could need.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + Duration::from_secs(300);
+    loop {
+        if let Some(found) = there() {
+            return found;
+        }
+        assert!(Instant::now() < give_up, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The same of something that holds or not.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, || holds().then_some(()));
+}
+
+/// Bytes that do not compress, the same each time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}

@@ -618,6 +618,22 @@ fn postgres(site: &Site, name: &str, volume: &str, dir: &str) -> String {
     container
 }
 
+/// The sums agree, and nothing is missing that had been acknowledged.
+fn is_whole(site: &Site, container: &str, acknowledged: u64) {
+    assert_eq!(
+        query(site, container, BALANCED),
+        "t",
+        "the sums of {container} differ"
+    );
+    let after: u64 = query(site, container, "SELECT count(*) FROM pgbench_history")
+        .parse()
+        .expect("a number");
+    assert!(
+        after >= acknowledged,
+        "{after} of the {acknowledged} transactions that were acknowledged"
+    );
+}
+
 fn query(site: &Site, container: &str, sql: &str) -> String {
     site.docker()
         .ok(&["exec", container, "psql", "-h", "/tmp", "-Atc", sql, "postgres"])
@@ -690,14 +706,7 @@ fn a_postgres_under_load_comes_back_from_a_snapshot() {
         let volume = format!("pg-{round}");
         site.say(&["create", &volume, "--from", &format!("pg@{round}")]);
         let second = postgres(&site, round, &volume, "/data/pg");
-        assert_eq!(query(&site, &second, BALANCED), "t", "the sums of {round} differ");
-        let after: u64 = query(&site, &second, "SELECT count(*) FROM pgbench_history")
-            .parse()
-            .expect("a number");
-        assert!(
-            after >= before,
-            "{after} of the {before} transactions that were acknowledged"
-        );
+        is_whole(&site, &second, before);
         site.docker().ok(&["stop", "-t", "100", &second]);
         let check = "pg_checksums --check -D /data/pg";
         let volume = format!("{volume}:/data");
@@ -735,12 +744,5 @@ fn a_postgres_on_a_filesystem_without_snapshots_comes_back_from_its_base_backup(
     let url = site.say(&["backup", "create", "pg", "--dest", &destination]);
     site.say(&["create", "back", "--backup", &url]);
     let second = postgres(&site, "second", "back", "/data/base");
-    assert_eq!(query(&site, &second, BALANCED), "t", "the sums differ");
-    let after: u64 = query(&site, &second, "SELECT count(*) FROM pgbench_history")
-        .parse()
-        .expect("a number");
-    assert!(
-        after >= before,
-        "{after} of the {before} transactions that were acknowledged"
-    );
+    is_whole(&site, &second, before);
 }

@@ -75,6 +75,19 @@ fn damaged_metadata_are_repaired_and_nothing_is_lost() {
     });
 }
 
+/// Has the record name a device that no repair will find, and damages the superblock. Says what the record was.
+fn lose_the_volume(scratch: &Scratch) -> String {
+    let record = scratch.root().join("volumes/v");
+    let text = fs::read_to_string(&record).expect("a record");
+    let thin = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["thin"].clone();
+    let other = text.replacen(&format!("\"thin\": {thin}"), "\"thin\": 4711", 1);
+    fs::write(&record, other).expect("written");
+    let path = scratch.root().join("metadata.img");
+    let file = OpenOptions::new().write(true).open(&path).expect("opened");
+    file.write_all_at(b"damage", 100).expect("written");
+    text
+}
+
 /// What thin_repair cannot save of what the records name keeps the damaged metadata in their place.
 #[test]
 fn a_repair_that_would_lose_a_volume_is_refused() {
@@ -83,14 +96,9 @@ fn a_repair_that_would_lose_a_volume_is_refused() {
         let target = tempfile::tempdir().expect("a mount point");
         let volume = furnished(&scratch, target.path());
         let healer = healer(&scratch);
+        let text = lose_the_volume(&scratch);
         let record = scratch.root().join("volumes/v");
-        let text = fs::read_to_string(&record).expect("a record");
-        let thin = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["thin"].clone();
-        let other = text.replacen(&format!("\"thin\": {thin}"), "\"thin\": 4711", 1);
-        fs::write(&record, other).expect("written");
         let path = scratch.root().join("metadata.img");
-        let file = OpenOptions::new().write(true).open(&path).expect("opened");
-        file.write_all_at(b"damage", 100).expect("written");
         let hurt = fs::read(&path).expect("metadata");
         let said = healer.repair(false).expect_err("refused").to_string();
         assert!(
@@ -182,14 +190,7 @@ fn an_accepted_loss_is_told_by_the_volume() {
         let target = tempfile::tempdir().expect("a mount point");
         let volume = furnished(&scratch, target.path());
         let healer = healer(&scratch);
-        let record = scratch.root().join("volumes/v");
-        let text = fs::read_to_string(&record).expect("a record");
-        let thin = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["thin"].clone();
-        let other = text.replacen(&format!("\"thin\": {thin}"), "\"thin\": 4711", 1);
-        fs::write(&record, other).expect("written");
-        let path = scratch.root().join("metadata.img");
-        let file = OpenOptions::new().write(true).open(&path).expect("opened");
-        file.write_all_at(b"damage", 100).expect("written");
+        lose_the_volume(&scratch);
         let repaired = healer.repair(true).expect("repaired");
         assert!(repaired.damaged.is_some());
         assert_eq!(repaired.losses, ["volume v (thin device 4711): all of it"]);
