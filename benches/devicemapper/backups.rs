@@ -27,7 +27,7 @@ pub fn measure(report: &mut Report) {
          compressed. By command, the keys' derivation counted in. The engine alone: the same backup by a process that reads an image file \
          of the same data, on a disk of the kind that the pool is on. Before each, the kernel forgets what it has read.",
     );
-    let [mut full, mut alone, mut part, mut back, mut again]: [Series; 5] = Default::default();
+    let [mut full, mut alone, mut part, mut back, mut again, mut known]: [Series; 6] = Default::default();
     let (mut stored, mut read) = (0, 0);
     for round in 0..rounds(5) as u64 {
         let url = bench.destination(&format!("backups{round}"));
@@ -65,11 +65,13 @@ pub fn measure(report: &mut Report) {
         back.time(|| daemon.say(&["create", "v", "--driver", "devicemapper", "--backup", &last]));
         let at = daemon.say(&["mount", "v"]);
         assert_eq!(self::sum(&Path::new(&at).join("f")), sum, "restored as it was");
-        // One more full one, into a repository whose keys the daemon knows: what a schedule does.
+        // More full ones, into a repository whose key the daemon has: of what is there already, and of what is not.
         daemon.say(&["snapshot", "create", "v", "--name", "three"]);
-        let quick =
-            again.time(|| daemon.say(&["backup", "create", "v@three", "--dest", &url, "--take-over"]));
-        drop(quick);
+        again.time(|| daemon.say(&["backup", "create", "v@three", "--dest", &url, "--take-over"]));
+        pool::fill(&Path::new(&at).join("f"), MIB, round + 1000);
+        daemon.say(&["snapshot", "create", "v", "--name", "four"]);
+        pool::forget();
+        known.time(|| daemon.say(&["backup", "create", "v@four", "--dest", &url]));
         daemon.say(&["umount", "v"]);
         daemon.say(&["delete", "v", "--purge"]);
         std::fs::remove_dir_all(bench.path().join(format!("backups{round}"))).expect("removed");
@@ -82,6 +84,13 @@ pub fn measure(report: &mut Report) {
     );
     let (old, ms) = ("the predecessor, once", Duration::from_millis);
     report.beside("the same", &full, old, ms(7100), Goal::Faster(8.0));
+    report.beside(
+        "another one of other data, into a repository whose key the daemon has",
+        &known,
+        old,
+        ms(7100),
+        Goal::None,
+    );
     let what = "backup after 64 scattered writes of 4 KiB";
     report.row(what, &part, None, Goal::Under(ms(500)));
     report.beside("restore", &back, old, ms(5000), Goal::Faster(4.0));

@@ -70,75 +70,68 @@ fn watch(
     work: impl FnOnce(&Daemon<'_>),
 ) -> Vec<Watched> {
     let stop = AtomicBool::new(false);
-    let again = |pause: Duration, each: &mut dyn FnMut()| {
+    let ms = Duration::from_millis;
+    // What is made is taken away again, so that the pool is as full at the end as at the beginning; that is not counted.
+    let again = |pause: Duration, each: &mut dyn FnMut(u64), undo: &dyn Fn(u64)| {
         let mut series = Series::default();
         while !stop.load(Ordering::SeqCst) {
-            series.time(&mut *each);
+            let number = number.fetch_add(1, Ordering::SeqCst);
+            series.time(|| each(number));
+            undo(number);
             std::thread::sleep(pause);
         }
         series
     };
-    let ms = Duration::from_millis;
     let file = File::create(written.join("synced")).expect("made");
+    let ask = |method, path: &str, body: &str| {
+        let (status, said) = daemon.admin(method, path, body);
+        assert!(status < 300, "{said}");
+    };
+    let volume = |number| {
+        format!(
+            r#"{{"Name":"v{number}","Opts":{{"driver":"devicemapper","size":"64M","on-remove":"delete"}}}}"#
+        )
+    };
+    let write = || {
+        let mut at = 0;
+        let mut one = |_| {
+            at = (at + 4096) % (8 << 20);
+            file.write_all_at(&[7; 4096], at).expect("written");
+            file.sync_data().expect("synced");
+        };
+        again(ms(5), &mut one, &|_| ())
+    };
+    let snapshot = || {
+        let mut one = |number| {
+            let body = format!(r#"{{"Name":"s{number}"}}"#);
+            ask("POST", "/v1/volumes/other/snapshots", &body);
+        };
+        let undo = |number| ask("DELETE", &format!("/v1/snapshots/other@s{number}"), "");
+        again(ms(50), &mut one, &undo)
+    };
+    let list = || again(ms(20), &mut |_| ask("GET", "/v1/volumes", ""), &|_| ());
+    let create = || {
+        let mut one = |number| drop(daemon.ok("VolumeDriver.Create", &volume(number)));
+        let undo = |number| drop(daemon.ok("VolumeDriver.Remove", &volume(number)));
+        again(ms(200), &mut one, &undo)
+    };
+    let nothing = || {
+        let mut series = Series::default();
+        let mut one = |_| {
+            let begun = Instant::now();
+            std::thread::sleep(ms(2));
+            series.push(begun.elapsed().saturating_sub(ms(2)));
+        };
+        again(ms(3), &mut one, &|_| ());
+        series
+    };
     std::thread::scope(|scope| {
-        let again = &again;
         let threads = [
-            ("write of 4 KiB with fsync", {
-                let mut at = 0;
-                let file = &file;
-                scope.spawn(move || {
-                    again(ms(5), &mut || {
-                        at = (at + 4096) % (8 << 20);
-                        file.write_all_at(&[7; 4096], at).expect("written");
-                        file.sync_data().expect("synced");
-                    })
-                })
-            }),
-            (
-                "snapshot of another mounted volume",
-                scope.spawn(move || {
-                    again(ms(50), &mut || {
-                        let name = number.fetch_add(1, Ordering::SeqCst);
-                        let body = format!(r#"{{"Name":"s{name}"}}"#);
-                        let (status, said) = daemon.admin("POST", "/v1/volumes/other/snapshots", &body);
-                        assert!(status < 300, "{said}");
-                    })
-                }),
-            ),
-            (
-                "list",
-                scope.spawn(move || {
-                    again(ms(20), &mut || {
-                        assert_eq!(daemon.admin("GET", "/v1/volumes", "").0, 200);
-                    })
-                }),
-            ),
-            (
-                "create",
-                scope.spawn(move || {
-                    again(ms(200), &mut || {
-                        let name = number.fetch_add(1, Ordering::SeqCst);
-                        let body = format!(
-                            r#"{{"Name":"v{name}","Opts":{{"driver":"devicemapper","size":"64M"}}}}"#
-                        );
-                        daemon.ok("VolumeDriver.Create", &body);
-                    })
-                }),
-            ),
-            (
-                "nothing: what is added to a sleep",
-                scope.spawn(move || {
-                    let pause = ms(2);
-                    let mut series = Series::default();
-                    let slept = &mut || {
-                        let begun = Instant::now();
-                        std::thread::sleep(pause);
-                        series.push(begun.elapsed().saturating_sub(pause));
-                    };
-                    again(ms(3), slept);
-                    series
-                }),
-            ),
+            ("write of 4 KiB with fsync", scope.spawn(write)),
+            ("snapshot of another mounted volume", scope.spawn(snapshot)),
+            ("list", scope.spawn(list)),
+            ("create", scope.spawn(create)),
+            ("nothing: what is added to a sleep", scope.spawn(nothing)),
         ];
         work(daemon);
         stop.store(true, Ordering::SeqCst);

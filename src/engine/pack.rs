@@ -93,10 +93,9 @@ impl PackBuilder {
     /// An empty pack, in a spare buffer.
     pub fn new(spare: &Spare) -> Self {
         let mut buffer = spare.lend();
-        buffer.bytes.clear();
-        buffer.bytes.reserve(PACK_TARGET + (1 << 20));
-        let begin = (buffer.bytes.as_ptr() as usize).wrapping_neg() % direct::ALIGNMENT;
-        buffer.bytes.resize(begin, 0);
+        buffer.clear_for(PACK_TARGET + (1 << 20));
+        let begin = (buffer.as_ref().as_ptr() as usize).wrapping_neg() % direct::ALIGNMENT;
+        buffer.resize(begin);
         Self {
             buffer,
             begin,
@@ -108,7 +107,7 @@ impl PackBuilder {
     pub fn add(&mut self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed: u32) {
         let offset = u32::try_from(self.len()).expect("a pack is closed long before 4 GiB");
         let length = u32::try_from(sealed.len()).expect("a blob is bounded below 4 GiB");
-        self.buffer.bytes.extend_from_slice(sealed);
+        self.buffer.append(sealed);
         self.blobs.push(PackedBlob {
             kind,
             id,
@@ -120,7 +119,7 @@ impl PackBuilder {
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.buffer.bytes.len() - self.begin
+        self.buffer.len() - self.begin
     }
 
     /// Whether nothing was added.
@@ -130,12 +129,11 @@ impl PackBuilder {
 
     /// Closes it.
     pub fn finish(mut self, key: &Key) -> Pack {
-        let header = write_header(&self.blobs);
-        let all = &mut self.buffer.bytes;
-        let begin = all.len();
-        key.seal_into(&header, all);
-        let length = (all.len() - begin) as u32;
-        all.extend_from_slice(&length.to_le_bytes());
+        let mut header = Vec::new();
+        key.seal_into(&write_header(&self.blobs), &mut header);
+        let length = header.len() as u32;
+        header.extend_from_slice(&length.to_le_bytes());
+        self.buffer.append(&header);
         let bytes = Bytes::from_owner(self.buffer).slice(self.begin..);
         Pack {
             id: Id::of(&bytes),

@@ -53,7 +53,7 @@ impl Service {
             }
             Ok(making) => {
                 self.stop_pruning(making.volume.id).await;
-                self.blocking(move |inner| {
+                self.background(move |inner| {
                     let made = inner.back_snapshot_up(&making)?;
                     Ok((made, Some(making.snapshot)))
                 })
@@ -170,7 +170,7 @@ impl Service {
     }
 
     async fn store_source(&self, making: Making) -> Result<(Making, Stored)> {
-        self.blocking(move |inner| {
+        self.background(move |inner| {
             let made = inner.store_source(&making)?;
             Ok((making, made))
         })

@@ -314,7 +314,7 @@ impl Service {
         let (log, progress) = (live.clone(), live.progress.clone());
         let begun = Instant::now();
         let (mut outcome, damage) = self
-            .blocking(move |inner| {
+            .background(move |inner| {
                 let (mut backups, mut blobs, mut packs, mut bytes_read) = (0, 0, 0, 0);
                 let mut damage = Vec::new();
                 inner.each_repository(&target, |place, opened| {
@@ -367,7 +367,7 @@ impl Service {
         let (log, progress) = (live.clone(), live.progress.clone());
         let begun = Instant::now();
         let mut outcome = self
-            .blocking(move |inner| {
+            .background(move |inner| {
                 let (mut freed, mut unused, mut packs) = (0, 0, 0);
                 inner.each_repository(&target, |place, opened| {
                     let options = prune::PruneOptions::default();
@@ -397,7 +397,7 @@ impl Service {
         let settings = self.0.backups_of(&volume);
         let progress = live.progress.clone();
         let made = self
-            .blocking(move |inner| {
+            .background(move |inner| {
                 let begun = Instant::now();
                 let source = inner.repositories.open(&settings, &from.destination, &volume)?;
                 let found = source.repository.find(&id)?;

@@ -117,7 +117,7 @@ impl Service {
         let place = Place::parse(&destination, None, &settings)?.in_volume(&name);
         let (live, volume, begun) = (live.clone(), entry.volume.clone(), Instant::now());
         let mut outcome = self
-            .blocking(move |inner| {
+            .background(move |inner| {
                 let opened = inner.repositories.open(&settings, &place.destination, &name)?;
                 opened.repository.refresh()?;
                 let backup = newest(&opened, &volume)?.ok_or_else(|| ServiceError::NotFound {

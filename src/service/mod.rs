@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub use aftermath::{Aftermath, CLEANING};
 pub use backups::{BackupWish, Listed};
@@ -70,6 +70,7 @@ use crate::driver::Operation;
 use crate::model::{Name, Settings, Time};
 use crate::state::State;
 use crate::sys::mount_points::MountPoints;
+use crate::sys::priority;
 use catalog::Catalog;
 use jobs::Jobs;
 use locks::Locks;
@@ -303,6 +304,32 @@ impl Service {
         tokio::task::spawn_blocking(move || work(&inner))
             .await
             .unwrap_or(Err(ServiceError::Panicked))
+    }
+
+    /// Runs work that nobody waits for at this moment, and that computes for long: it gives way to all else that the host does,
+    /// the answers to Docker among it.
+    async fn background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.0.clone();
+        let (runtime, (done, result)) = (tokio::runtime::Handle::current(), oneshot::channel());
+        // What serves everybody is not to take its priority from who needs it first.
+        crate::store::start();
+        let thread = std::thread::Builder::new()
+            .name("background".to_owned())
+            .spawn(move || {
+                if let Err(error) = priority::give_way() {
+                    log::warn!("{error}");
+                }
+                let _entered = runtime.enter();
+                // Who asked may be gone.
+                let _ = done.send(work(&inner));
+            });
+        if let Err(error) = thread {
+            log::error!("cannot start a thread: {error}");
+        }
+        result.await.unwrap_or(Err(ServiceError::Panicked))
     }
 
     fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {

@@ -239,8 +239,8 @@ impl Store for DirectoryStore {
             return Err(StoreError::too_short(&self.location, path, offset, length, size));
         }
         let mut buffer = self.spare.lend();
-        buffer.bytes.resize(length as usize, 0);
-        match file.read_exact_at(&mut buffer.bytes, offset) {
+        buffer.resize(length as usize);
+        match file.read_exact_at(buffer.as_mut(), offset) {
             Ok(()) => Ok(Bytes::from_owner(buffer)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 let size = file.metadata().map_or(0, |meta| meta.size());

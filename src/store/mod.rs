@@ -34,7 +34,7 @@ pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use faulty::Faulty;
 pub use memory::MemoryStore;
-pub use object::ObjectStore;
+pub use object::{ObjectStore, start};
 pub use open::{Opened, StoreSettings, open};
 pub use retry::Retry;
 pub use spare::{Lent, Spare};

@@ -39,6 +39,12 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a process that runs can have two more threads")
 });
 
+/// Starts the threads that the requests of all destinations run on, which otherwise the first request does. They take the
+/// priority of who starts them.
+pub fn start() {
+    LazyLock::force(&RUNTIME);
+}
+
 /// See the module.
 pub struct ObjectStore {
     operator: Operator,

@@ -137,7 +137,7 @@ impl Devicemapper {
 
     /// Makes sure that a device is not active, so that it can be exchanged or deleted.
     fn retire(&self, thin: ThinId, volume: &Volume) -> Result<()> {
-        if self.thins.deactivate(thin)? {
+        if self.thins.retire(thin)? {
             return Ok(());
         }
         let by = match self.find_users(volume, &[]) {

@@ -3,6 +3,10 @@
 use super::super::{DriverError, Result, Warning};
 use super::NAME;
 
+/// How much of the metadata is kept whatever the options say, in percent: a pool that has no more of them fails for every volume, and
+/// its metadata must be repaired (thin-provisioning.rst).
+const METADATA_RESERVE: u64 = 5;
+
 /// A pool's status line (Documentation/admin-guide/device-mapper/thin-provisioning.rst), in types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Status {
@@ -150,9 +154,10 @@ impl Status {
         warnings
     }
 
-    /// Refuses what would take the room that volumes need that are there already. `reserve` is in percent.
+    /// Refuses what would take the room that volumes need that are there already. `reserve` is in percent; of the metadata, at least
+    /// [`METADATA_RESERVE`] are kept.
     pub(super) fn check_room(&self, pool: &str, reserve: u64, what: &str) -> Result<()> {
-        let full = |part: &str, blocks: Blocks, remedy: &str| DriverError::Unsupported {
+        let full = |part: &str, blocks: Blocks, reserve: u64, remedy: &str| DriverError::Unsupported {
             what: what.to_owned(),
             because: format!(
                 "{part} of the pool {pool} {} used to {} percent, and {reserve} percent are kept for what is there already; \
@@ -161,16 +166,14 @@ impl Status {
                 blocks.percent(),
             ),
         };
-        let most = 100 - reserve;
-        if self.data.percent() > most || self.mode == Mode::OutOfData {
-            return Err(full("the data space", self.data, "extend the data device"));
+        if self.data.percent() > 100 - reserve || self.mode == Mode::OutOfData {
+            let remedy = "extend the data device";
+            return Err(full("the data space", self.data, reserve, remedy));
         }
-        if self.metadata.percent() > most {
-            return Err(full(
-                "the metadata space",
-                self.metadata,
-                "extend the metadata device",
-            ));
+        let reserve = reserve.max(METADATA_RESERVE);
+        if self.metadata.percent() > 100 - reserve {
+            let remedy = "extend the metadata device";
+            return Err(full("the metadata space", self.metadata, reserve, remedy));
         }
         Ok(())
     }
@@ -259,6 +262,16 @@ mod tests {
             .expect_err("no room")
             .to_string();
         assert!(full.contains("metadata space"), "{full}");
+        // Of the data, all may be given away; of the metadata never.
+        status.data.used = status.data.total;
+        let full = status
+            .check_room("p", 0, "a new volume")
+            .expect_err("no room")
+            .to_string();
+        assert!(
+            full.contains("metadata space") && full.contains("5 percent are kept"),
+            "{full}"
+        );
         for (mode, needs_check, remedy) in [
             (Mode::ReadOnly, false, "kernel's log"),
             (Mode::ReadOnly, true, "start the daemon again"),

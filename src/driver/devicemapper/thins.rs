@@ -23,6 +23,8 @@ pub(super) const SUSPENDED_AT_MOST: Duration = Duration::from_secs(20);
 /// How often, and after how many milliseconds, a device that somebody has open is tried to be removed again: what looks at new
 /// devices for a moment (udev, blkid) goes by itself.
 const PAUSES_MS: [u64; 5] = [0, 5, 20, 75, 200];
+/// How long who pins a device is waited for: a look at what a volume holds takes milliseconds, a backup that reads it has hours.
+const LOOK_TAKES_AT_MOST: Duration = Duration::from_secs(2);
 
 /// The active thin devices of a pool.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Thins {
     /// How often each is pinned. Held while a device is made or removed, so that none goes between the two steps of getting
     /// at it.
     pins: Mutex<HashMap<ThinId, usize>>,
+    /// One of the pins has gone.
+    unpinned: Condvar,
     /// The nodes of those that are active, so that a listing of thousands asks the kernel nothing. Held for look-ups.
     nodes: Mutex<HashMap<ThinId, PathBuf>>,
 }
@@ -44,6 +48,7 @@ impl Thins {
             pool: pool.to_owned(),
             store,
             pins: Mutex::default(),
+            unpinned: Condvar::new(),
             nodes: Mutex::default(),
         }
     }
@@ -129,6 +134,16 @@ impl Thins {
             thin,
             path: info.path(),
         })
+    }
+
+    /// The same as [`Thins::deactivate`], for a device that must go: who only looks at it is waited for.
+    pub(super) fn retire(&self, thin: ThinId) -> Result<bool> {
+        let pinned = |pins: &mut HashMap<ThinId, usize>| pins.contains_key(&thin);
+        drop(
+            self.unpinned
+                .wait_timeout_while(self.locked(), LOOK_TAKES_AT_MOST, pinned),
+        );
+        self.deactivate(thin)
     }
 
     /// Removes its device if nobody uses it any more; false when somebody does.
@@ -240,6 +255,7 @@ impl Drop for Pinned {
             _ => {
                 pins.remove(&self.thin);
                 drop(pins);
+                self.thins.unpinned.notify_all();
                 // A mount may need it still.
                 if let Err(error) = self.thins.deactivate(self.thin) {
                     log::warn!("{NAME}: the device {} stays: {error}", self.thins.name(self.thin));

@@ -53,6 +53,29 @@ fn volumes_are_there_after_a_restart_of_the_machine() {
     );
 }
 
+/// The service looks up what a volume holds as soon as it is made, and now and then. A removal that came in that moment was refused
+/// for "something that has its device open".
+#[test]
+fn a_volume_that_is_being_looked_at_can_be_removed() {
+    with_pools("trouble::a_volume_that_is_being_looked_at_can_be_removed", || {
+        let scratch = Scratch::new();
+        let driver = scratch.open(&[]).expect("a pool");
+        for round in 0..20 {
+            let volume = make(&driver, &format!("v{round}"));
+            std::thread::scope(|scope| {
+                // Until the volume is gone.
+                let looking = scope.spawn(|| (0..).find(|_| driver.usage(&volume).is_err()));
+                std::thread::sleep(Duration::from_millis(round));
+                driver
+                    .remove(&removal(&volume, OnRemove::Trash))
+                    .expect("removed");
+                looking.join().expect("no panic");
+            });
+        }
+        assert_eq!(leftovers(&driver), [""; 0]);
+    });
+}
+
 #[test]
 fn a_pool_of_another_history_is_left_alone() {
     with_pools("trouble::a_pool_of_another_history_is_left_alone", || {
