@@ -11,8 +11,8 @@ const SNAPSHOTS: usize = 10;
 
 /// Everything about it.
 pub fn measure(report: &mut Report) {
-    let small = Bench::named("windlass-few", &["dm.loopback=300M", "dm.defaultvolumesize=16M"]);
-    let bench = Bench::new(&["dm.loopback=2500M", "dm.defaultvolumesize=16M"]);
+    let small = Bench::named("windlass-few", &["dm.loopback=100G", "dm.defaultvolumesize=16M"]);
+    let bench = Bench::new(&["dm.loopback=100G", "dm.defaultvolumesize=16M"]);
     let few = small.start();
     make(&few, FEW);
     let mut daemon = bench.start();
@@ -56,7 +56,7 @@ pub fn measure(report: &mut Report) {
     }
     report.table(
         "1,000 volumes with 10 snapshots each",
-        "Volumes of 16 MiB with ext4, all of them made by the daemon, none mounted. Beside it a second daemon with a pool of 10 volumes, which takes \
+        "Volumes of 16 MiB with ext4 in a pool of 100 GiB (sparse), all of them made by the daemon, none mounted. Beside it a second daemon with a pool of 10 volumes, which takes \
          its turns.",
     );
     let ms = std::time::Duration::from_millis;

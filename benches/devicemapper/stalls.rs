@@ -38,7 +38,7 @@ pub fn measure(report: &mut Report) {
     report.head(
         "What else waits while a backup runs",
         "Full backups of 512 MiB, one after the other, and beside them, each in a loop: writes of 4 KiB with fsync to another volume, snapshots of \
-         a third one that is mounted, lists, and the creation of volumes. \"Alone\" is the same without backups, in the same run; all share the \
+         a third one that is mounted, lists, and the creation of volumes; what is made is taken away again, uncounted. \"Alone\" is the same without backups, in the same run; all share the \
          guest's one processor. The last row is a sleep of 2 ms and what comes on top of it, which is the machine's own noise. The goal is \
          that a backup adds at most 50 ms to the longest of a hundred.",
         &["what", "alone: median", "99 %", "longest", "with backups: median", "99 %", "longest", "added at 99 %"],

@@ -128,12 +128,16 @@ impl Thins {
     ) -> Result<Pinned> {
         let mut pins = self.locked();
         let info = self.activate_locked(thin, size, pool, writable, &pins)?;
+        Ok(self.pin_locked(thin, &info, &mut pins))
+    }
+
+    fn pin_locked(self: &Arc<Self>, thin: ThinId, info: &Info, pins: &mut HashMap<ThinId, usize>) -> Pinned {
         *pins.entry(thin).or_default() += 1;
-        Ok(Pinned {
+        Pinned {
             thins: self.clone(),
             thin,
             path: info.path(),
-        })
+        }
     }
 
     /// The same as [`Thins::deactivate`], for a device that must go: who only looks at it is waited for.
@@ -219,12 +223,18 @@ impl Thins {
         Ok(ids.map(ThinId).collect())
     }
 
-    /// Suspends it, if it is active, until the answer is dropped or [`Suspended::resume`] is called.
-    pub(super) fn suspend(&self, thin: ThinId) -> Result<Suspended> {
-        match self.find(thin)? {
-            None => Ok(Suspended(None)),
-            Some(_) => Suspended::new(self.kernel.clone(), self.name(thin), SUSPENDED_AT_MOST),
-        }
+    /// Suspends it, if it is active, until the answer is dropped or [`Suspended::resume`] is called; whoever else uses it, it stays
+    /// active for so long.
+    pub(super) fn suspend(self: &Arc<Self>, thin: ThinId) -> Result<Suspended> {
+        let mut pins = self.locked();
+        let Some(info) = self.find(thin)? else {
+            return Ok(Suspended::default());
+        };
+        let pinned = self.pin_locked(thin, &info, &mut pins);
+        drop(pins);
+        let mut suspended = Suspended::new(self.kernel.clone(), self.name(thin), SUSPENDED_AT_MOST)?;
+        suspended.pinned = Some(pinned);
+        Ok(suspended)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<ThinId, usize>> {
@@ -268,8 +278,12 @@ impl Drop for Pinned {
 /// A suspended device, with its filesystem frozen, and a watchdog that resumes it when it takes too long.
 ///
 /// The watchdog is there before the device is suspended: to bring a filesystem to rest may take long itself.
-#[derive(Debug)]
-pub(super) struct Suspended(Option<Watched>);
+#[derive(Debug, Default)]
+pub(super) struct Suspended {
+    watched: Option<Watched>,
+    /// Dropped after it has been resumed.
+    pinned: Option<Pinned>,
+}
 
 #[derive(Debug)]
 struct Watched {
@@ -306,13 +320,16 @@ impl Suspended {
                 }
             }
         });
-        let suspended = Self(Some(Watched {
-            kernel: kernel.clone(),
-            name: name.clone(),
-            limit,
-            state,
-            watchdog: Some(watchdog),
-        }));
+        let suspended = Self {
+            watched: Some(Watched {
+                kernel: kernel.clone(),
+                name: name.clone(),
+                limit,
+                state,
+                watchdog: Some(watchdog),
+            }),
+            pinned: None,
+        };
         kernel.suspend(&name, true)?;
         Ok(suspended)
     }
@@ -322,13 +339,13 @@ impl Suspended {
     /// # Errors
     /// Where the watchdog did so before: what was done meanwhile was not done to a device at rest.
     pub(super) fn resume(mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), Watched::end)
+        self.watched.take().map_or(Ok(()), Watched::end)
     }
 }
 
 impl Drop for Suspended {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.0.take().map(Watched::end) {
+        if let Some(Err(error)) = self.watched.take().map(Watched::end) {
             log::error!("{NAME}: {error}");
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::driver::conformance::{name, removal, taking};
 use crate::model::OnRemove;
+use kernel::Writable;
 use thins::Suspended;
 
 fn make(driver: &Devicemapper, volume: &str) -> Volume {
@@ -72,6 +73,31 @@ fn a_volume_that_is_being_looked_at_can_be_removed() {
                 looking.join().expect("no panic");
             });
         }
+        assert_eq!(leftovers(&driver), [""; 0]);
+    });
+}
+
+/// A look makes the device active and takes it away again. A snapshot that found it active, and suspended it, then had no device to
+/// resume, and failed.
+#[test]
+fn a_look_that_ends_leaves_a_snapshot_its_device() {
+    with_pools("trouble::a_look_that_ends_leaves_a_snapshot_its_device", || {
+        let scratch = Scratch::new();
+        let driver = scratch.open(&[]).expect("a pool");
+        let volume = make(&driver, "v");
+        let record = driver.records().must_have(&volume.name, volume.id).expect("read");
+        let thin = record.thin.expect("a device");
+        let size = Devicemapper::size_of(&volume).expect("a size");
+        let look = driver.pin(thin, size, Writable::No).expect("active");
+        let suspended = driver.thins.suspend(thin).expect("suspended");
+        drop(look);
+        suspended.resume().expect("it is there");
+        assert_eq!(
+            driver.thins.find(thin).expect("asked"),
+            None,
+            "nobody needs it any more"
+        );
+        driver.snapshot(&taking(&volume, "s")).expect("a snapshot");
         assert_eq!(leftovers(&driver), [""; 0]);
     });
 }
