@@ -247,6 +247,13 @@ pub trait Driver: Send + Sync + 'static {
     /// What the volume holds. May take long: it is never called while somebody waits for Docker.
     fn usage(&self, volume: &Volume) -> Result<Usage>;
 
+    /// What volumes hold, in their order, for a driver to which all of them are hardly more work than one. `None` for others, and where it
+    /// cannot tell at this moment.
+    fn usage_of_all(&self, volumes: &[&Volume]) -> Option<Vec<Result<Usage>>> {
+        let _ = volumes;
+        None
+    }
+
     /// Where a person finds the data on this host: a path or a device, as `DriverInfo` shows it.
     fn location(&self, volume: &Volume) -> Vec<(String, String)>;
 

@@ -33,6 +33,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod thins;
+mod usage;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -358,6 +359,10 @@ impl Driver for Devicemapper {
 
     fn usage(&self, volume: &Volume) -> Result<Usage> {
         self.measure(volume)
+    }
+
+    fn usage_of_all(&self, volumes: &[&Volume]) -> Option<Vec<Result<Usage>>> {
+        self.measure_all(volumes)
     }
 
     fn location(&self, volume: &Volume) -> Vec<(String, String)> {

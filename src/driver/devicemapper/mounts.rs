@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{DriverError, Result, Usage, Users};
+use super::super::{DriverError, Result, Users};
 use super::kernel::{Info, Writable};
 use super::options::Filesystem;
 use super::records::ThinId;
@@ -11,9 +11,6 @@ use crate::model::{Bytes, Volume};
 use crate::sys::holders::{self, Visibility};
 use crate::sys::mount;
 use crate::sys::mountinfo::{self, Device};
-
-/// What a volume shares with nobody is counted up to so many blocks, which takes a thousand reads of 4 KiB: some milliseconds.
-const COUNTED: u64 = 1 << 18;
 
 impl Devicemapper {
     pub(super) fn mount_volume(&self, volume: &Volume, target: &Path) -> Result<()> {
@@ -164,59 +161,6 @@ impl Devicemapper {
         }
         // What the filesystem says it gave up counts what it never used; the pool knows what came back.
         Ok(Bytes(before.0.saturating_sub(self.mapped(volume)?.used.0)))
-    }
-
-    pub(super) fn measure(&self, volume: &Volume) -> Result<Usage> {
-        let mut usage = self.mapped(volume)?;
-        let thin = self.records().must_have(&volume.name, volume.id)?.thin;
-        if let (Some(thin), Ok(())) = (thin, self.pool.check_writable()) {
-            let block = self.pool.block_bytes();
-            if usage.used.0 / block <= COUNTED {
-                match self
-                    .pool
-                    .with_metadata(|metadata| metadata.unshared(thin.0, COUNTED))
-                {
-                    Ok(unshared) => {
-                        usage.exclusive = unshared.map(|blocks| Bytes((blocks * block).min(usage.used.0)));
-                    }
-                    // What it maps is known all the same.
-                    Err(error) => log::warn!("{NAME}: volume {}: {error}", volume.name),
-                }
-            }
-        }
-        Ok(usage)
-    }
-
-    /// What the volume maps, which the kernel knows without a look at the metadata.
-    fn mapped(&self, volume: &Volume) -> Result<Usage> {
-        let record = self.records().must_have(&volume.name, volume.id)?;
-        let limit = record.volume.size;
-        let Some(thin) = record.thin else {
-            return Ok(Usage {
-                used: Bytes(0),
-                exclusive: None,
-                limit,
-            });
-        };
-        let _device = self.pin(thin, Self::size_of(&record.volume)?, Writable::Yes)?;
-        let status = self.pool.kernel().status(&self.thins.name(thin))?;
-        // `<mapped sectors> <highest mapped sector>`, or `Fail`.
-        let sectors = status
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse::<u64>().ok());
-        let sectors = sectors.ok_or_else(|| DriverError::System {
-            doing: format!(
-                "cannot understand the status {status:?} of volume {}",
-                volume.name
-            ),
-            source: std::io::ErrorKind::InvalidData.into(),
-        })?;
-        Ok(Usage {
-            used: Bytes(sectors * super::options::SECTOR),
-            exclusive: None,
-            limit,
-        })
     }
 }
 

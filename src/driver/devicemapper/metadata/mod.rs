@@ -161,20 +161,12 @@ impl Metadata {
     }
 
     /// How many blocks a thin device maps that no other can: those that were mapped after it was last copied, or made as a copy.
-    /// Blocks that it shared with a copy that is gone meanwhile are not among them. `None` where it maps more than `most`, and
-    /// counting would take long.
+    /// Blocks that it shared with a copy that is gone meanwhile are not among them. `details` are the device's, by
+    /// [`Metadata::devices`].
     ///
     /// A mapping has the pool's time in its lower 24 bits, and each copy makes that time pass (dm-thin-metadata.c).
-    pub fn unshared(&self, thin: u32, most: u64) -> Result<Option<u64>> {
+    pub fn unshared(&self, thin: u32, details: &Details) -> Result<u64> {
         const TIME: u64 = (1 << 24) - 1;
-        let details = self.devices()?.remove(&thin);
-        let details = details.ok_or_else(|| MetadataError::NoDevice {
-            path: self.blocks.path().to_owned(),
-            thin,
-        })?;
-        if details.mapped_blocks > most {
-            return Ok(None);
-        }
         let mut unshared = 0;
         Walk::new(&self.blocks, self.mappings(thin)?)?.each(|_, _, value| {
             let mut bytes = [0; 8];
@@ -182,7 +174,7 @@ impl Metadata {
             unshared += u64::from(u64::from_le_bytes(bytes) & TIME >= u64::from(details.snapshotted));
             Ok(())
         })?;
-        Ok(Some(unshared))
+        Ok(unshared)
     }
 
     /// The virtual blocks that differ between two thin devices: mapped to different data, or mapped in one of them only.
@@ -197,6 +189,14 @@ impl Metadata {
         self.blocks.reads()
     }
 
+    /// What is said of a thin device that is not there.
+    pub(super) fn no_device(&self, thin: u32) -> MetadataError {
+        MetadataError::NoDevice {
+            path: self.blocks.path().to_owned(),
+            thin,
+        }
+    }
+
     /// The tree of one thin device's mappings.
     fn mappings(&self, thin: u32) -> Result<Tree> {
         let tops = Tree {
@@ -204,10 +204,7 @@ impl Metadata {
             value_bytes: btree::POINTER_BYTES,
         };
         let root = btree::look_up(&self.blocks, tops, u64::from(thin))?;
-        let root = root.ok_or_else(|| MetadataError::NoDevice {
-            path: self.blocks.path().to_owned(),
-            thin,
-        })?;
+        let root = root.ok_or_else(|| self.no_device(thin))?;
         Ok(Tree {
             root,
             value_bytes: btree::POINTER_BYTES,

@@ -529,6 +529,17 @@ fn what_a_volume_shares_with_nobody_is_counted() {
         let clone = driver.create(&create).expect("cloned").volume;
         let (used, exclusive) = figures(&clone);
         assert!(used >= 20 << 20 && exclusive < 2 << 20, "{exclusive} of {used}");
+        // In one look, the kernel's own account of each, and what one that is gone has to say does not keep the others from it.
+        let mut gone = clone.clone();
+        gone.name = name("gone");
+        let mut all = driver.usage_of_all(&[&volume, &gone, &clone]).expect("a look");
+        let (of_clone, of_gone, of_volume) = (all.pop(), all.pop(), all.pop());
+        of_gone.expect("an answer").expect_err("it is not there");
+        for (volume, usage) in [(&volume, of_volume), (&clone, of_clone)] {
+            let usage = usage.expect("an answer").expect("known");
+            let kernels = driver.mapped(volume).expect("asked");
+            assert_eq!((usage.used, usage.limit), (kernels.used, kernels.limit));
+        }
         assert_eq!(leftovers(&driver), [""; 0]);
     });
 }
