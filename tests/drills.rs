@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use daemon::{Daemon, Home, noise, until};
+use daemon::{Daemon, Home, noise, request, until};
 use serde_json::{Value, json};
 
 fn with_password(command: &mut Command) {
@@ -238,6 +238,42 @@ fn a_kill_in_the_middle_leaves_nothing_and_the_next_start_does_it_again() {
     assert!(left(&home).is_empty(), "{}", home.log());
     let job = daemon.json(&["job", "inspect", &job["ID"].to_string(), "-o", "json"]);
     assert_eq!(job["State"], "cancelled", "{job}");
+}
+
+/// The daemon listens before it has taken up what its last run left. What was asked for in that moment was recorded, found by the look
+/// for what was left, and done twice at once: of a drill, a copy stayed that nobody ended.
+#[test]
+fn what_is_asked_for_while_the_daemon_starts_is_done_once() {
+    let home = Home::on("btrfs");
+    let daemon = home.start_with(with_password);
+    furnished(&home, &daemon, 1);
+    back_up(&home, &daemon);
+    daemon.stop();
+    for _ in 0..8 {
+        let (daemon, job) = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                loop {
+                    // Not there yet.
+                    let answer = request(&home.admin_socket(), "POST", "/v1/volumes/v/drill", b"");
+                    let Some((status, body)) = answer else { continue };
+                    let said: Value = serde_json::from_slice(&body).expect("JSON");
+                    assert_eq!(status, 202, "{said}");
+                    return said["ID"].to_string();
+                }
+            });
+            let daemon = home.start_with(with_password);
+            (daemon, asked.join().expect("no panic"))
+        });
+        daemon.say(&["job", "wait", &job, "--no-progress"]);
+        let log = home.log();
+        let begun = log
+            .lines()
+            .filter(|line| line.contains(&format!("job.start {job} ")))
+            .count();
+        assert_eq!(begun, 1, "{log}");
+        daemon.stop();
+    }
+    assert!(left(&home).is_empty(), "{:?}", left(&home));
 }
 
 #[test]

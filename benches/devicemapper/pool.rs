@@ -64,6 +64,11 @@ impl Bench {
         serde_json::from_slice(&std::fs::read(path).expect("a record")).expect("JSON")
     }
 
+    /// Where its daemon answers the admin API.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.home.admin_socket()
+    }
+
     /// Takes the pool out of the kernel, when no volume is mounted.
     pub fn stop_pool(&self) {
         shell(&["dmsetup", "remove", self.pool]);

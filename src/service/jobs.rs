@@ -196,8 +196,14 @@ impl Service {
         }
     }
 
-    /// Records a job and lets it begin as soon as it is its turn.
+    /// Records a job and lets it begin as soon as it is its turn, once what the last run left has been taken up.
     pub(super) async fn begin_job(&self, work: Work) -> Result<JobStatus> {
+        self.ready().await;
+        self.begin_job_now(work).await
+    }
+
+    /// The same, at the start too: for what the last run should have begun.
+    pub(super) async fn begin_job_now(&self, work: Work) -> Result<JobStatus> {
         if self.is_stopping() {
             return Err(ServiceError::Stopping);
         }

@@ -204,7 +204,7 @@ impl Service {
             volume_id: volume.id,
             backup: restoring.from.clone(),
         };
-        self.begin_job(work).await.map(Some)
+        self.begin_job_now(work).await.map(Some)
     }
 
     /// Begins the restores that a crash left without a job: between the volume's record and the job's.

@@ -57,13 +57,14 @@ impl Service {
         }
         this.reconcile_mounts(None).await;
         let volumes = this.catalog().len();
-        this.0.ready.send_replace(true);
         this.events()
             .emit("daemon.start", "", &[("volumes", volumes.to_string())]);
+        // What the last run left is taken up before anything new can be begun, which would be taken for left otherwise.
         self.recall_pasts().await?;
         self.resume_duties().await?;
         self.resume_jobs().await?;
         self.resume_restores().await?;
+        this.0.ready.send_replace(true);
         for task in [
             Task::Watch,
             Task::Mounts,
