@@ -177,7 +177,8 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-        let _ = fs::remove_dir(&self.at);
+        // Below the mount is what the plugin had there before, which nobody could remove meanwhile.
+        let _ = fs::remove_dir_all(&self.at);
     }
 }
 
